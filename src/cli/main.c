@@ -1,0 +1,232 @@
+/* cli/main.c - main(): which command, and help for it. */
+#include "cli/cli_priv.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+static const struct sw_command commands[] = {
+    {
+        .name = "run",
+        .usage = "-c FILE | --state none|sticky|session [-- COMMAND...]",
+        .about = "run the gateway, and the apps it is told to run",
+        .more = "Without a file, the flags make one: one app, one route for every path. The command\n"
+                "is told its port in PORT, or where {port} or {socket} stand in its arguments.\n"
+                "With a file, flags say otherwise for this run.\n"
+                "\n"
+                "    stateway run --state session -- node server.js\n"
+                "    stateway run --state sticky --server 10.0.0.5:8000 --server 10.0.0.6:8000\n"
+                "    stateway run -c stateway.yaml --listen 0.0.0.0:80\n",
+        .flags = SW_BIT(FLAG_CONFIG) | SW_CLI_APP_FLAGS | SW_CLI_FLAG_FLAGS,
+        .run = sw_cli__run,
+    },
+    {
+        .name = "check",
+        .usage = "-c FILE [--explain [METHOD] URL] [--print]",
+        .about = "read a configuration and tell everything that is wrong with it",
+        .more = "Every complaint is a line FILE:LINE:COLUMN: text. Instead of a file it takes the\n"
+                "flags of run; with --print they show the file they stand for.\n"
+                "\n"
+                "    stateway check -c stateway.yaml --explain POST http://shop.example/cart/items\n",
+        .flags = SW_BIT(FLAG_CONFIG) | SW_BIT(FLAG_PRINT) | SW_BIT(FLAG_EXPLAIN) |
+                 SW_CLI_APP_FLAGS | SW_CLI_FLAG_FLAGS,
+        .run = sw_cli__check,
+    },
+    {
+        .name = "demo",
+        .usage = "[--listen ADDRESS] [--admin ADDRESS] [--store FOLDER]",
+        .about = "run the bundled shop under three placements, with a page to watch them",
+        .more = "What it writes is in a temporary folder and goes away with it, unless --store names\n"
+                "a folder. Ctrl-C ends everything.\n",
+        .flags = SW_CLI_FLAG_FLAGS,
+        .run = sw_cli__demo,
+    },
+    {
+        .name = "status",
+        .usage = "[APP]",
+        .about = "the apps and their instances",
+        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .run = sw_cli__status,
+    },
+    {
+        .name = "roll",
+        .usage = "APP",
+        .about = "replace every instance of an app by a new one, one after the other",
+        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .run = sw_cli__roll,
+    },
+    {
+        .name = "drain",
+        .usage = "APP/N",
+        .about = "let an instance keep the visitors bound to it, and send new ones elsewhere",
+        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .run = sw_cli__drain,
+    },
+    {
+        .name = "undrain",
+        .usage = "APP/N",
+        .about = "take a drain back",
+        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .run = sw_cli__undrain,
+    },
+    {
+        .name = "kill",
+        .usage = "APP/N",
+        .about = "kill an instance, as a crash would",
+        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .run = sw_cli__kill,
+    },
+    {
+        .name = "gateway",
+        .usage = "",
+        .about = "the gateway process; started by the supervisor only",
+        .flags = SW_BIT(FLAG_CONTROL_FD) | SW_BIT(FLAG_CONFIG_FD) | SW_BIT(FLAG_LISTEN_FDS) |
+                 SW_BIT(FLAG_ADMIN_FD) | SW_BIT(FLAG_NAME) | SW_CLI_FLAG_FLAGS,
+        .run = sw_cli__gateway,
+        .hidden = true,
+    },
+};
+
+int sw_cli__usage_error(const struct sw_command *command, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "stateway %s: %s\n(`stateway %s --help` lists what it takes)\n", command->name,
+            text, command->name);
+    return SW_EXIT_USAGE;
+}
+
+static void help_flags(const struct sw_command *command)
+{
+    for (size_t id = 0; id < FLAG_COUNT; id++) {
+        const struct sw_flag *f = &sw_cli__flags[id];
+        char left[48], letter[8] = "    ";
+
+        if (((command->flags | SW_BIT(FLAG_HELP)) & SW_BIT(id)) == 0 || f->text == NULL) {
+            continue;
+        }
+        if (f->letter != 0) {
+            snprintf(letter, sizeof(letter), "-%c, ", f->letter);
+        }
+        snprintf(left, sizeof(left), "%s--%s%s%s", letter, f->name, f->value != NULL ? " " : "",
+                 f->value != NULL ? f->value : "");
+        printf("  %-26s %s\n", left, f->text);
+    }
+}
+
+static int help_command(const struct sw_command *command)
+{
+    printf("usage: stateway %s %s\n\n%s\n\n", command->name, command->usage, command->about);
+    help_flags(command);
+    if (command->more != NULL) {
+        printf("\n%s", command->more);
+    }
+    return SW_EXIT_OK;
+}
+
+static void help_all(FILE *to)
+{
+    fprintf(to, "usage: stateway COMMAND [FLAGS]\n\n"
+                "A gateway that keeps your app's state, in the place you say.\n\n");
+    for (size_t i = 0; i < SW_COUNTOF(commands); i++) {
+        if (!commands[i].hidden) {
+            fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].about);
+        }
+    }
+    fprintf(to, "  %-9s %s\n", "version", "print the version");
+    fprintf(to, "\n`stateway COMMAND --help` tells more about one. Exit codes: 0 in order, 1 the\n"
+                "configuration is wrong or the command failed, 2 wrong usage, 3 could not start.\n");
+}
+
+static int version(void)
+{
+    printf("stateway %s\n", SW_VERSION);
+    return SW_EXIT_OK;
+}
+
+static const struct sw_command *command_find(const char *name)
+{
+    for (size_t i = 0; i < SW_COUNTOF(commands); i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+static int command_unknown(const char *name)
+{
+    const char *names[SW_COUNTOF(commands)], *near;
+    size_t count = 0;
+
+    for (size_t i = 0; i < SW_COUNTOF(commands); i++) {
+        if (!commands[i].hidden) {
+            names[count++] = commands[i].name;
+        }
+    }
+    near = sw_cli__nearest(name, names, count);
+    if (near != NULL) {
+        fprintf(stderr, "stateway: there is no command \"%s\"; did you mean \"%s\"?\n", name, near);
+    } else {
+        fprintf(stderr, "stateway: there is no command \"%s\"; `stateway --help` lists them\n", name);
+    }
+    return SW_EXIT_USAGE;
+}
+
+static int help(const char *name)
+{
+    const struct sw_command *command = name != NULL ? command_find(name) : NULL;
+
+    if (name != NULL && command == NULL) {
+        return command_unknown(name);
+    }
+    if (command != NULL) {
+        return help_command(command);
+    }
+    help_all(stdout);
+    return SW_EXIT_OK;
+}
+
+static bool is_one_of(const char *word, const char *a, const char *b, const char *c)
+{
+    return strcmp(word, a) == 0 || strcmp(word, b) == 0 || strcmp(word, c) == 0;
+}
+
+int main(int argc, char **argv)
+{
+    const struct sw_command *command;
+    struct sw_cli_args args;
+    int code;
+
+    if (argc < 2) {
+        help_all(stderr);
+        return SW_EXIT_USAGE;
+    }
+    if (is_one_of(argv[1], "help", "--help", "-h")) {
+        code = help(argv[2]);
+    } else if (is_one_of(argv[1], "version", "--version", "-V")) {
+        code = version();
+    } else {
+        command = command_find(argv[1]);
+        if (command == NULL) {
+            return command_unknown(argv[1]);
+        }
+        for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++) {
+            if (!command->hidden && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
+                return help_command(command);
+            }
+        }
+        if (!sw_cli__flags_parse(command, argc - 2, argv + 2, &args)) {
+            return SW_EXIT_USAGE;
+        }
+        code = command->run(&args);
+    }
+    if (fflush(stdout) != 0 && code == SW_EXIT_OK) {
+        return SW_EXIT_FAILED; /* what was asked for could not be written */
+    }
+    return code;
+}

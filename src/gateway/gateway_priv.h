@@ -1,0 +1,286 @@
+/* gateway/gateway_priv.h - what the files of this room share: connection, exchange, tunnel. */
+#ifndef SW_GATEWAY_PRIV_H
+#define SW_GATEWAY_PRIV_H
+
+#include "base/pool.h"
+#include "gateway/gateway.h"
+
+#define SW_WORKER_MAGIC   0x776f726bu
+#define SW_CONN_MAGIC     0x636f6e6eu
+#define SW_EXCHANGE_MAGIC 0x65786368u
+#define SW_TUNNEL_MAGIC   0x74756e6eu
+
+/* Above HIGH queued bytes the other side is not read any more; the loop tells when all is sent. */
+#define SW_RELAY_HIGH_BYTES (64u * 1024u)
+#define SW_LINGER_NS        (2 * SW_NS_PER_S)
+#define SW_TUNNEL_IDLE_NS   (3600 * SW_NS_PER_S)
+#define SW_TRAILER_BYTES_MAX 4096u
+#define SW_INTERIM_MAX      32u /* 1xx heads of one answer */
+
+struct sw_exchange;
+struct sw_tunnel;
+
+/* ---- bytes that came and were not yet understood ------------------------------------------------ */
+
+struct sw_piece {
+    struct sw_piece *next;
+    struct sw_buf *buf;
+    struct sw_slice bytes;
+};
+struct sw_inq { /* pieces in order of arrival; memory from the worker's pool */
+    struct sw_piece *first, *last;
+    size_t bytes;
+};
+/* Keeps bytes (a reference on buf). False: no piece left. */
+SW_MUST bool sw_inq__push(struct sw_worker *w, struct sw_inq *q, struct sw_buf *buf,
+                          struct sw_slice bytes);
+/* Takes n bytes off the front; n at most the first piece's length. */
+void sw_inq__drop(struct sw_worker *w, struct sw_inq *q, size_t n);
+void sw_inq__clear(struct sw_worker *w, struct sw_inq *q);
+/* Makes the first piece hold all there is, up to max bytes: for heads that arrive in parts. False:
+ * no buffer. */
+SW_MUST bool sw_inq__gather(struct sw_worker *w, struct sw_inq *q, size_t max);
+
+/* ---- a client's connection ----------------------------------------------------------------------- */
+
+enum sw_conn_state {
+    CONN_IDLE,     /* between exchanges: nothing of the next head is here */
+    CONN_HEAD,     /* a part of a head is here */
+    CONN_EXCHANGE, /* one exchange runs; what arrives is its body, or waits */
+    CONN_CLOSED,
+};
+
+struct sw_conn {
+    uint32_t magic;
+    uint8_t state; /* enum sw_conn_state */
+    bool eof;      /* the client sends no more */
+    bool broken;   /* both ways */
+    bool running;  /* conn_run is on the stack: it goes on, or frees */
+    struct sw_worker *worker;
+    struct sw_stream *stream;
+    struct sw_exchange *exchange;
+    struct sw_inq in;
+    size_t scanned;
+    struct sw_timer timer; /* head or idle */
+    struct sw_link link;   /* the worker's list */
+    uint64_t head_ns;      /* when the first byte of the head came */
+    uint32_t requests;
+};
+
+/* The exchange is over: the connection goes on, or ends. */
+void sw_conn__done(struct sw_conn *c, bool keep_alive, bool polite);
+/* Takes the stream away from the connection (a tunnel begins); the slot is free after it. */
+struct sw_stream *sw_conn__detach(struct sw_conn *c, struct sw_inq *ret_rest);
+void sw_conn__accept(struct sw_stream *s, void *worker);
+void sw_conn__close(struct sw_conn *c);
+/* Reading follows need: while the exchange wants its body, or the next head may come. */
+void sw_conn__read(struct sw_conn *c, bool on);
+
+/* ---- the queue of a key --------------------------------------------------------------------------- */
+
+struct sw_admit_wait;
+typedef void sw_admit_fn(struct sw_admit_wait *w);
+struct sw_admit_wait {
+    struct sw_admit_wait *hash_next;   /* holder: chain of the shard */
+    struct sw_link link;               /* waiter: in the holder's queue */
+    struct sw_link queue;              /* holder: its waiters */
+    uint32_t queue_length;
+    struct sw_store_key key;
+    struct sw_loop *loop;
+    struct sw_post post;
+    sw_admit_fn *granted;              /* on the waiter's loop */
+    enum { ADMIT_NONE, ADMIT_WAITING, ADMIT_GRANTING, ADMIT_HELD } state;
+};
+enum sw_admitted { SW_ADMIT_HELD, SW_ADMIT_WAIT, SW_ADMIT_FULL };
+enum sw_admitted sw_admit__enter(struct sw_admit *a, struct sw_admit_wait *w,
+                                 const struct sw_store_key *key, uint32_t queue_max,
+                                 struct sw_loop *loop, sw_admit_fn *granted);
+/* Gives the key to the next in line. */
+void sw_admit__leave(struct sw_admit *a, struct sw_admit_wait *w);
+/* Out of the line. False: it was granted in this moment; `granted` will still be called and must
+ * leave. */
+SW_MUST bool sw_admit__cancel(struct sw_admit *a, struct sw_admit_wait *w);
+
+/* ---- the exchange ---------------------------------------------------------------------------------- */
+
+enum sw_ex_state {
+    EX_ROUTE,   /* head -> route, placement, key */
+    EX_ADMIT,   /* in the queue of the key */
+    EX_LOAD,    /* the state */
+    EX_PICK,    /* an instance */
+    EX_CONNECT, /* a connection to it */
+    EX_AWAIT,   /* the request is on its way; the head of the answer is awaited */
+    EX_COMMIT,  /* the output gate: the update becomes durable */
+    EX_SEND,    /* the answer goes to the client */
+    EX_DONE,    /* over for the client; waits for what others still hold */
+    EX_STATE_COUNT,
+};
+
+enum sw_ex_next { EX_GO, EX_WAIT };
+
+struct sw_exchange {
+    uint32_t magic;
+    uint8_t state; /* enum sw_ex_state */
+    bool running;  /* ex_run is on the stack: callbacks only record */
+    struct sw_worker *worker;
+    struct sw_conn *conn; /* NULL: the client is gone, the work goes on to its end */
+    struct sw_link link;
+    struct sw_arena arena;
+    struct sw_ask ask;
+    struct sw_routed routed;
+    struct sw_head request, response;
+    struct sw_buf *request_buf;  /* holds the request's head */
+    struct sw_buf *response_buf; /* holds the answer's */
+    char peer_text[64];
+    struct sw_slice peer;
+
+    /* request body: client -> instance */
+    struct sw_body request_body;
+    bool body_in_done;    /* all of it arrived */
+    bool body_out_done;   /* all of it was handed to the instance's connection */
+    bool body_held;       /* `held` still has all of what arrived: the request can be repeated */
+    struct sw_buf *held;
+    size_t held_bytes;
+    size_t held_sent;     /* of it, on the current attempt */
+    struct sw_buf *small; /* chunk heads and other small texts are written here */
+    size_t small_used;
+    char *trailer_text;
+    struct sw_out trailers;
+
+    /* the attempt */
+    struct sw_upstream_wait wait;
+    struct sw_stream *upstream;
+    struct sw_inq up_in;
+    size_t up_scanned;
+    bool up_reused;       /* an idle connection: it may have died unseen */
+    bool up_eof, up_broken;
+    enum sw_err up_err;
+    bool head_sent;       /* the request's head was queued on this attempt */
+    bool got_bytes;       /* the instance answered something on this attempt */
+    bool fresh_next;      /* the next try takes no idle connection */
+    uint32_t attempts;
+    uint32_t interim;
+    uint64_t sent_ns;     /* when the request left: the app's time counts from here */
+    uint64_t app_ns;      /* the app's share */
+
+    /* the answer: instance -> client */
+    struct sw_body response_body;
+    bool answer_head_sent, answer_done;
+    enum sw_framing answer_framing;
+    bool own_answer;
+    bool keep_alive;
+    bool upgraded;
+    enum sw_err err;      /* why it ended otherwise than in order */
+    unsigned status;      /* what the client was told */
+    uint64_t bytes_in, bytes_out;
+
+    /* waits of others: the slot is free when none is left */
+    struct sw_admit_wait admit;
+    bool exclusive;       /* asked for the key */
+    bool admit_pending, ask_pending, wait_pending;
+    bool rerun;           /* a shared request that wrote met a conflict: once more, exclusively */
+    bool logged;
+
+    struct sw_timer timer;
+    uint64_t begin_ns, deadline_ns, wait_until_ns;
+    struct sw_slice extra_lines; /* of our own answer: Allow, Retry-After */
+    struct sw_field *fields;     /* two arrays behind this struct: request, response */
+};
+
+/* Begins: the head was parsed into x->request from buf. */
+struct sw_exchange *sw_exchange__new(struct sw_conn *c); /* a slot to parse into; NULL: none */
+void sw_exchange__put(struct sw_exchange *x);            /* back, unused */
+void sw_exchange__start(struct sw_exchange *x, struct sw_buf *buf);
+/* More body bytes are in conn->in, or the client ended. */
+void sw_exchange__client(struct sw_exchange *x);
+/* What was queued for the client is out. */
+void sw_exchange__client_sent(struct sw_exchange *x);
+/* The head could not be understood: an answer of ours on a connection that ends. */
+void sw_exchange__refuse(struct sw_exchange *x, struct sw_buf *buf, enum sw_err err);
+/* As at a crash: everything is let go, nobody is called. */
+void sw_exchange__drop(struct sw_exchange *x);
+
+/* relay.c: bodies */
+enum sw_err sw_relay__request(struct sw_exchange *x);  /* conn->in -> held -> upstream */
+enum sw_err sw_relay__response(struct sw_exchange *x); /* up_in -> client */
+SW_MUST enum sw_err sw_relay__small(struct sw_exchange *x, struct sw_stream *to, struct sw_slice text);
+
+/* respond.c: our own answers, composed heads */
+SW_MUST enum sw_err sw_respond__own(struct sw_exchange *x, enum sw_err err);
+SW_MUST enum sw_err sw_respond__head(struct sw_exchange *x);
+SW_MUST enum sw_err sw_respond__interim(struct sw_exchange *x);
+SW_MUST enum sw_err sw_request__head(struct sw_exchange *x);
+
+/* ---- tunnels ---------------------------------------------------------------------------------------- */
+
+struct sw_tunnel {
+    uint32_t magic;
+    struct sw_worker *worker;
+    struct sw_link link;
+    struct sw_instance *instance;
+    struct sw_stream *side[2]; /* 0 the client's, 1 the instance's */
+    bool ended[2];
+    struct sw_timer timer;
+    uint64_t last_ns;
+};
+/* Takes both streams and what already arrived on them; *_eof: that side already ended. False: no
+ * room; nothing was taken. */
+struct sw_tunnel_side {
+    struct sw_stream *stream;
+    struct sw_inq *rest;
+    bool eof;
+};
+SW_MUST bool sw_tunnel__start(struct sw_worker *w, struct sw_tunnel_side client,
+                              struct sw_tunnel_side upstream, struct sw_instance *i);
+void sw_tunnel__close(struct sw_tunnel *t);
+
+/* ---- the worker -------------------------------------------------------------------------------------- */
+
+struct sw_worker {
+    uint32_t magic;
+    struct sw_loop *loop;
+    const struct sw_config *config;
+    const struct sw_routes *routes;
+    struct sw_apps *apps;
+    struct sw_admit *admit;
+    struct sw_access *access;
+    size_t index;
+    struct sw_upstream *upstream;
+    struct sw_place_env env;
+    struct sw_rng rng;
+    struct sw_pool conns, exchanges, pieces, tunnels;
+    struct sw_link conn_list, exchange_list, tunnel_list;
+    struct sw_listener *listeners[SW_LISTEN_MAX];
+    size_t listener_count;
+    size_t arena_bytes, slot_bytes;
+    char date[29];
+    int64_t date_unix_s;
+    bool stopping;
+    struct sw_timer stop_timer;
+    void (*stopped)(void *arg);
+    void *stopped_arg;
+    struct sw_stats *stats;
+};
+struct sw_slice sw_worker__date(struct sw_worker *w);
+/* While stopping: is that the last one? */
+void sw_worker__check_stopped(struct sw_worker *w);
+
+/* ---- stats.c, access.c -------------------------------------------------------------------------------- */
+
+static inline void sw_count(_Atomic uint64_t *counter, uint64_t by)
+{
+    /* one writer a counter: no locked instruction needed */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+                          memory_order_relaxed);
+}
+void sw_stats__exchange(struct sw_stats *s, const struct sw_exchange *x, uint64_t now_ns);
+
+/* One access record into the worker's ring; a full ring drops it and counts. */
+void sw_access__exchange(struct sw_access *a, const struct sw_exchange *x, uint64_t now_ns);
+/* NULL and SW_OK when the log is off. */
+SW_MUST enum sw_err sw_access_open(const struct sw_config *config, size_t workers,
+                                   struct sw_access **ret_access);
+void sw_access_close(struct sw_access *a);
+uint64_t sw_access_dropped(const struct sw_access *a);
+
+#endif

@@ -1,0 +1,239 @@
+/* gateway/respond.c - heads composed: the request for the instance, the answer for the client, and
+ * answers of our own.
+ */
+#include "gateway/gateway_priv.h"
+
+#define HEAD_SLACK_BYTES 1024u /* status or request line, Via, Forwarded, Date, framing */
+
+/* A buffer that holds what another head held, and our lines. */
+static struct sw_buf *head_buf(struct sw_exchange *x, const struct sw_head *head, size_t extra)
+{
+    size_t bytes = HEAD_SLACK_BYTES + extra + head->target.len + head->reason.len;
+
+    for (uint32_t i = 0; i < head->field_count; i++) {
+        bytes += head->fields[i].name.len + head->fields[i].value.len + 4;
+    }
+    return sw_buf_get(x->worker->loop, SW_MAX(bytes, SW_BUF_BYTES));
+}
+
+enum sw_err sw_request__head(struct sw_exchange *x)
+{
+    const struct sw_config_route *route = x->routed.route;
+    const struct sw_field *host = sw_head_find(&x->request, SW_FIELD_HOST);
+    size_t mark = sw_arena_mark(&x->arena);
+    size_t cap = x->ask.state.len + x->ask.key_text.len + route->strip.len + 640;
+    char *text = sw_arena_bytes(&x->arena, cap);
+    struct sw_out lines = sw_out_init(text, cap), out;
+    struct sw_slice own[SW_OWN_COOKIES_MAX];
+    char own_text[256];
+    struct sw_forward_request f = {
+        .head = &x->request,
+        .strip = route->strip,
+        .peer = x->peer,
+        .proto = x->ask.secure ? SW_S("https") : SW_S("http"),
+        .peer_trusted = x->ask.trusted,
+        .cookies_stripped = own,
+        .cookies_stripped_count = sw_place_own_cookies(route, own, own_text),
+        .framing = x->request.framing,
+        .length = x->request.length,
+        .keep_upgrade = x->request.upgrade.len > 0,
+    };
+    uint64_t now = sw_loop_now_ns(x->worker->loop);
+    struct sw_buf *buf;
+    enum sw_err err;
+
+    if (text == NULL ||
+        !sw_handoff_put(&lines, &x->ask,
+                        (SW_MIN(x->deadline_ns, now + x->worker->config->timeouts.response_ns) - now) /
+                            SW_NS_PER_MS)) {
+        return SW_E_NO_MEMORY;
+    }
+    if (route->strip.len > 0) {
+        sw_out_lit(&lines, "X-Forwarded-Prefix: ");
+        sw_out_slice(&lines, route->strip);
+        sw_out_lit(&lines, "\r\n");
+    }
+    if (x->request.expect_continue && !x->body_in_done && x->held_bytes == 0) {
+        sw_out_lit(&lines, "Expect: 100-continue\r\n"); /* RFC 9110, 10.1.1: the app decides */
+    }
+    if (lines.overflowed) {
+        return SW_E_NO_MEMORY;
+    }
+    f.extra = sw_out_done(&lines);
+    buf = head_buf(x, &x->request, f.extra.len + 2 * (host == NULL ? 0 : host->value.len) +
+                                       2 * x->peer.len);
+    if (buf == NULL) {
+        return SW_E_NO_BUFFERS;
+    }
+    out = sw_out_init(buf->data, buf->cap);
+    err = sw_forward_request_put(&out, &f)
+              ? sw_stream_send(x->upstream, buf, sw_out_done(&out))
+              : SW_E_NO_BUFFERS;
+    sw_buf_unref(buf);
+    sw_arena_reset(&x->arena, mark);
+    return err;
+}
+
+/* How the answer's body goes on to this client. */
+static enum sw_framing answer_framing(const struct sw_exchange *x)
+{
+    switch (x->response.framing) {
+    case SW_FRAMING_NONE:
+    case SW_FRAMING_LENGTH:
+        return x->response.framing;
+    case SW_FRAMING_CHUNKED:
+    case SW_FRAMING_CLOSE:
+        return x->request.minor >= 1 ? SW_FRAMING_CHUNKED : SW_FRAMING_CLOSE;
+    }
+    SW_UNREACHABLE();
+}
+
+/* Lines that only some answers have: cookies of ours, and what the route exposes. */
+static bool client_lines(struct sw_exchange *x, struct sw_slice *ret_lines)
+{
+    const struct sw_config_route *route = x->routed.route;
+    size_t cap = x->ask.client_lines.len + 256;
+    struct sw_out out;
+    char *text;
+
+    *ret_lines = x->ask.client_lines;
+    if (route == NULL || (!route->expose_verdict && !route->expose_instance)) {
+        return true;
+    }
+    text = sw_arena_bytes(&x->arena, cap);
+    if (text == NULL) {
+        return false;
+    }
+    out = sw_out_init(text, cap);
+    sw_out_slice(&out, x->ask.client_lines);
+    if (route->expose_verdict) {
+        sw_out_lit(&out, "Stateway-Verdict: ");
+        sw_out_cstr(&out, sw_verdict_name(x->ask.verdict));
+        sw_out_lit(&out, "\r\n");
+    }
+    if (route->expose_instance && x->ask.instance != NULL) {
+        sw_out_lit(&out, "Stateway-Instance: ");
+        sw_out_cstr(&out, x->ask.instance->name);
+        sw_out_lit(&out, "\r\n");
+    }
+    *ret_lines = sw_out_done(&out);
+    return !out.overflowed;
+}
+
+static enum sw_err send_head(struct sw_exchange *x, const struct sw_forward_response *f)
+{
+    struct sw_buf *buf = head_buf(x, f->head, f->extra.len);
+    struct sw_out out;
+    enum sw_err err;
+
+    if (buf == NULL) {
+        return SW_E_NO_BUFFERS;
+    }
+    out = sw_out_init(buf->data, buf->cap);
+    err = sw_forward_response_put(&out, f, sw_worker__date(x->worker))
+              ? sw_stream_send(x->conn->stream, buf, sw_out_done(&out))
+              : SW_E_NO_BUFFERS;
+    sw_buf_unref(buf);
+    return err;
+}
+
+/* Trailers of the answer are gathered only where they can go on. */
+static struct sw_out *trailer_out(struct sw_exchange *x)
+{
+    if (x->answer_framing != SW_FRAMING_CHUNKED || x->response.framing != SW_FRAMING_CHUNKED) {
+        return NULL;
+    }
+    x->trailer_text = sw_arena_bytes(&x->arena, SW_TRAILER_BYTES_MAX);
+    if (x->trailer_text == NULL) {
+        return NULL;
+    }
+    x->trailers = sw_out_init(x->trailer_text, SW_TRAILER_BYTES_MAX);
+    return &x->trailers;
+}
+
+enum sw_err sw_respond__head(struct sw_exchange *x)
+{
+    struct sw_forward_response f = {.head = &x->response};
+
+    x->answer_framing = answer_framing(x);
+    x->keep_alive = x->keep_alive && x->body_in_done && x->answer_framing != SW_FRAMING_CLOSE &&
+                    !x->worker->stopping;
+    if (!client_lines(x, &f.extra)) {
+        return SW_E_NO_MEMORY;
+    }
+    f.private_cache = x->ask.sets_cookie;
+    f.framing = x->answer_framing;
+    f.length = x->response.length;
+    f.keep_alive = x->keep_alive;
+    f.client_minor = x->request.minor;
+    f.keep_upgrade = x->upgraded;
+    f.head_request = x->request.method == SW_METHOD_HEAD || x->response.status == 304;
+    x->status = x->response.status;
+    sw_body_init(&x->response_body, &x->response, UINT64_MAX, true, trailer_out(x));
+    x->answer_done = x->response.framing == SW_FRAMING_NONE ||
+                     (x->response.framing == SW_FRAMING_LENGTH && x->response.length == 0);
+    return send_head(x, &f);
+}
+
+enum sw_err sw_respond__interim(struct sw_exchange *x)
+{
+    struct sw_forward_response f = {
+        .head = &x->response,
+        .framing = SW_FRAMING_NONE,
+        .keep_alive = true,
+        .client_minor = x->request.minor,
+    };
+
+    if (x->response.status == 100 && !x->request.expect_continue) {
+        return SW_OK; /* nobody waits for it */
+    }
+    return send_head(x, &f);
+}
+
+/* Which of our answers may be tried again, and when. */
+static const char *retry_after(unsigned status)
+{
+    return status == 503 ? "Retry-After: 1\r\n" : "";
+}
+
+enum sw_err sw_respond__own(struct sw_exchange *x, enum sw_err err)
+{
+    unsigned status = sw_err_status(err);
+    struct sw_slice reason = sw_http_reason(status), lines = x->ask.client_lines;
+    struct sw_slice date = sw_worker__date(x->worker);
+    const char *text = sw_err_text(err);
+    struct sw_buf *buf = sw_buf_get(x->worker->loop, SW_BUF_BYTES);
+    bool head_request = x->request.method == SW_METHOD_HEAD;
+    struct sw_out out;
+    enum sw_err sent;
+
+    SW_ASSERT(status >= 400);
+    if (buf == NULL) {
+        return SW_E_NO_BUFFERS;
+    }
+    x->keep_alive = x->keep_alive && x->body_in_done && !x->worker->stopping;
+    x->status = status;
+    out = sw_out_init(buf->data, buf->cap);
+    sw_out_printf(&out,
+                  "HTTP/1.1 %u %.*s\r\nDate: %.*s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                  "Content-Length: %zu\r\nCache-Control: no-store\r\nStateway-Error: %s\r\n%s%s",
+                  status, SW_SARG(reason), SW_SARG(date), strlen(text) + sizeof("stateway: .\n") - 1,
+                  sw_err_label(err), retry_after(status),
+                  x->keep_alive ? (x->request.minor == 0 ? "Connection: keep-alive\r\n" : "")
+                                : "Connection: close\r\n");
+    sw_out_slice(&out, x->extra_lines);
+    if (x->ask.drops_cookie) {
+        sw_out_slice(&out, lines);
+    }
+    sw_out_lit(&out, "\r\n");
+    if (!head_request) {
+        sw_out_printf(&out, "stateway: %s.\n", text);
+        x->bytes_out += strlen(text);
+    }
+    sent = out.overflowed ? SW_E_NO_BUFFERS
+                          : sw_stream_send(x->conn->stream, buf, sw_out_done(&out));
+    sw_buf_unref(buf);
+    x->answer_head_sent = true;
+    x->answer_done = true;
+    return sent;
+}

@@ -1,0 +1,206 @@
+/* gateway/worker.c - one thread's gateway: its pools, listeners, and its end. */
+#include "gateway/gateway_priv.h"
+
+/* What an exchange's arena must hold besides states: cookie lines, key texts, the store operation,
+ * the merge's member tables. */
+#define ARENA_BASE_BYTES (24u * 1024u)
+
+struct sw_slice sw_worker__date(struct sw_worker *w)
+{
+    int64_t now = sw_loop_now_unix_s(w->loop);
+
+    if (now != w->date_unix_s) {
+        sw_http_date(w->date, now);
+        w->date_unix_s = now;
+    }
+    return sw_slice_of(w->date, sizeof(w->date));
+}
+
+static size_t arena_bytes(const struct sw_config *config)
+{
+    size_t inline_max = 0;
+
+    for (size_t i = 0; i < config->route_count; i++) {
+        if (config->routes[i].placement == SW_PLACE_SESSION) {
+            inline_max = SW_MAX(inline_max, (size_t)config->routes[i].session.inline_bytes);
+        }
+    }
+    /* the state, what is merged into it, the result; once more for each of a few merge rounds */
+    return ARENA_BASE_BYTES + 4 * inline_max;
+}
+
+static size_t head_bytes_max(const struct sw_config *config)
+{
+    size_t inline_max = 0;
+
+    for (size_t i = 0; i < config->route_count; i++) {
+        if (config->routes[i].placement == SW_PLACE_SESSION) {
+            inline_max = SW_MAX(inline_max, (size_t)config->routes[i].session.inline_bytes);
+        }
+    }
+    /* the client's head, our lines (Stateway-State included), trailers */
+    return config->limits.head_bytes + inline_max + 4096;
+}
+
+void sw_worker_loop_options(const struct sw_config *config, uint32_t connections_max,
+                            struct sw_loop_options *ret_options)
+{
+    size_t large = SW_MAX(head_bytes_max(config), (size_t)config->limits.replay_buffer_bytes);
+
+    *ret_options = (struct sw_loop_options){
+        .engine = config->engine,
+        .streams_max = 2 * connections_max  /* clients, and an instance for each */
+                       + 1024,              /* idle connections to instances */
+        .buffers_max = SW_MAX(1024u, SW_MIN(2 * connections_max, 8192u)),
+        .large_max = SW_MAX(256u, SW_MIN(connections_max / 4, 2048u)),
+        .large_bytes = (uint32_t)((large + 4095) & ~(size_t)4095),
+    };
+}
+
+static void on_stop_deadline(struct sw_timer *t, void *arg)
+{
+    struct sw_worker *w = arg;
+
+    (void)t;
+    if (w->stopped != NULL) {
+        void (*stopped)(void *) = w->stopped;
+
+        w->stopped = NULL;
+        stopped(w->stopped_arg);
+    }
+}
+
+enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker **ret_worker)
+{
+    struct sw_worker *w = calloc(1, sizeof(*w));
+    size_t fields = 2 * (size_t)opt->config->limits.fields * sizeof(struct sw_field);
+    enum sw_err err = SW_E_NO_MEMORY;
+
+    SW_ASSERT(opt->listen_count <= SW_LISTEN_MAX);
+    if (w == NULL) {
+        return SW_E_NO_MEMORY;
+    }
+    w->magic = SW_WORKER_MAGIC;
+    w->loop = opt->loop;
+    w->config = opt->config;
+    w->routes = opt->routes;
+    w->apps = opt->apps;
+    w->admit = opt->admit;
+    w->access = opt->access;
+    w->index = opt->index;
+    sw_rng_seed(&w->rng, opt->seed);
+    w->env = (struct sw_place_env){opt->loop, opt->store, opt->keys, opt->apps, &w->rng, opt->config};
+    sw_list_init(&w->conn_list);
+    sw_list_init(&w->exchange_list);
+    sw_list_init(&w->tunnel_list);
+    sw_timer_init(&w->stop_timer, on_stop_deadline, w);
+    w->arena_bytes = arena_bytes(opt->config);
+    w->slot_bytes = (sizeof(struct sw_exchange) + 15) / 16 * 16 + fields + w->arena_bytes;
+    w->stats = calloc(1, sizeof(*w->stats));
+    if (w->stats == NULL || !sw_pool_init(&w->conns, sizeof(struct sw_conn), opt->connections_max) ||
+        !sw_pool_init(&w->exchanges, w->slot_bytes, opt->exchanges_max) ||
+        !sw_pool_init(&w->tunnels, sizeof(struct sw_tunnel), opt->connections_max) ||
+        !sw_pool_init(&w->pieces, sizeof(struct sw_piece), 16384 + 2 * (size_t)opt->connections_max)) {
+        sw_worker_free(w);
+        return SW_E_NO_MEMORY;
+    }
+    w->upstream = sw_upstream_new(opt->apps, opt->loop, opt->config);
+    if (w->upstream == NULL) {
+        sw_worker_free(w);
+        return SW_E_NO_MEMORY;
+    }
+    for (size_t i = 0; i < opt->listen_count; i++) {
+        err = sw_listener_open(opt->loop, opt->listen_fds[i], sw_conn__accept, w, &w->listeners[i]);
+        if (err != SW_OK) {
+            sw_worker_free(w);
+            return err;
+        }
+        w->listener_count++;
+    }
+    *ret_worker = w;
+    return SW_OK;
+}
+
+void sw_worker__check_stopped(struct sw_worker *w)
+{
+    if (w->stopping && w->stopped != NULL && sw_list_empty(&w->exchange_list) &&
+        sw_list_empty(&w->conn_list)) {
+        void (*stopped)(void *) = w->stopped;
+
+        w->stopped = NULL;
+        sw_timer_stop(w->loop, &w->stop_timer);
+        stopped(w->stopped_arg);
+    }
+}
+
+void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(void *arg), void *arg)
+{
+    struct sw_link *l, *next;
+
+    SW_ASSERT(w->magic == SW_WORKER_MAGIC);
+    SW_ASSERT(!w->stopping);
+    w->stopping = true;
+    w->stopped = stopped;
+    w->stopped_arg = arg;
+    for (size_t i = 0; i < w->listener_count; i++) {
+        sw_listener_close(w->listeners[i]);
+    }
+    w->listener_count = 0;
+    for (l = w->conn_list.next; l != &w->conn_list; l = next) {
+        struct sw_conn *c = SW_CONTAINER(l, struct sw_conn, link);
+
+        next = l->next;
+        if (c->state == CONN_IDLE) {
+            sw_conn__close(c);
+        }
+    }
+    for (l = w->tunnel_list.next; l != &w->tunnel_list; l = next) {
+        next = l->next;
+        sw_tunnel__close(SW_CONTAINER(l, struct sw_tunnel, link));
+    }
+    sw_timer_start(w->loop, &w->stop_timer, deadline_ns);
+    sw_worker__check_stopped(w);
+}
+
+void sw_worker_free(struct sw_worker *w)
+{
+    struct sw_link *l;
+
+    if (w == NULL) {
+        return;
+    }
+    SW_ASSERT(w->magic == SW_WORKER_MAGIC);
+    w->stopping = true;
+    w->stopped = NULL;
+    sw_timer_stop(w->loop, &w->stop_timer);
+    for (size_t i = 0; i < w->listener_count; i++) {
+        sw_listener_close(w->listeners[i]);
+    }
+    while (!sw_list_empty(&w->exchange_list)) {
+        l = w->exchange_list.next;
+        sw_exchange__drop(SW_CONTAINER(l, struct sw_exchange, link));
+    }
+    while (!sw_list_empty(&w->conn_list)) {
+        l = w->conn_list.next;
+        sw_conn__close(SW_CONTAINER(l, struct sw_conn, link));
+    }
+    while (!sw_list_empty(&w->tunnel_list)) {
+        l = w->tunnel_list.next;
+        sw_tunnel__close(SW_CONTAINER(l, struct sw_tunnel, link));
+    }
+    if (w->upstream != NULL) {
+        sw_upstream_free(w->upstream);
+    }
+    sw_pool_fini(&w->conns);
+    sw_pool_fini(&w->exchanges);
+    sw_pool_fini(&w->tunnels);
+    sw_pool_fini(&w->pieces);
+    free(w->stats);
+    w->magic = 0;
+    free(w);
+}
+
+const struct sw_stats *sw_worker_stats(const struct sw_worker *w)
+{
+    return w->stats;
+}

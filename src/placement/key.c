@@ -1,0 +1,176 @@
+/* placement/key.c - whose state is it: a visitor (cookie), or an entity the request names.
+ *
+ * A visitor's id is 256 random bits, base64url in the cookie; the store sees its SHA-256 only. An
+ * entity's key is a hash of app, kind and id, so that two apps never meet in one record.
+ */
+#include "placement/placement_priv.h"
+
+#define ENTITY_ID_BYTES_MAX 512
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decoding (RFC 3986, 2.1). False: a broken escape or too long. */
+static bool decode(struct sw_slice in, struct sw_out *out)
+{
+    for (size_t i = 0; i < in.len; i++) {
+        char c = in.ptr[i];
+
+        if (c == '%') {
+            int high, low;
+
+            if (in.len - i < 3) {
+                return false;
+            }
+            high = hex_digit(in.ptr[i + 1]);
+            low = hex_digit(in.ptr[i + 2]);
+            if (high < 0 || low < 0) {
+                return false;
+            }
+            c = (char)(high << 4 | low);
+            i += 2;
+        }
+        sw_out_char(out, c);
+    }
+    return !out->overflowed;
+}
+
+static bool unreserved(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           c == '-' || c == '.' || c == '_' || c == '~';
+}
+
+static struct sw_slice query_value(struct sw_slice query, struct sw_slice name)
+{
+    while (query.len > 0) {
+        struct sw_slice pair, key, value;
+
+        sw_slice_cut(query, '&', &pair, &query);
+        sw_slice_cut(pair, '=', &key, &value);
+        if (sw_slice_eq(key, name)) {
+            return value;
+        }
+    }
+    return (struct sw_slice){NULL, 0};
+}
+
+static struct sw_slice entity_raw(const struct sw_ask *ask)
+{
+    const struct sw_config_route *route = ask->routed->route;
+    const struct sw_field *field;
+
+    switch (route->session.key_source) {
+    case SW_KEY_PATH:
+        for (uint32_t i = 0; i < ask->routed->capture_count; i++) {
+            if (sw_slice_eq(ask->routed->captures[i].name, route->session.key_name)) {
+                return ask->routed->captures[i].value;
+            }
+        }
+        break;
+    case SW_KEY_HEADER:
+        field = sw_head_find_name(ask->request, route->session.key_name);
+        return field == NULL ? (struct sw_slice){NULL, 0} : field->value;
+    case SW_KEY_QUERY:
+        return query_value(ask->request->query, route->session.key_name);
+    case SW_KEY_COOKIE:
+        break;
+    }
+    return (struct sw_slice){NULL, 0};
+}
+
+/* "room:42": kind, and the id with everything but unreserved characters percent-encoded. */
+static struct sw_slice entity_text(struct sw_ask *ask, struct sw_slice kind, struct sw_slice id)
+{
+    size_t cap = kind.len + 1 + 3 * id.len;
+    char *text = sw_arena_bytes(ask->arena, cap);
+    struct sw_out out = sw_out_init(text, cap);
+
+    if (text == NULL) {
+        return (struct sw_slice){NULL, 0};
+    }
+    sw_out_slice(&out, kind);
+    sw_out_char(&out, ':');
+    for (size_t i = 0; i < id.len; i++) {
+        unsigned char c = (unsigned char)id.ptr[i];
+
+        if (unreserved(c)) {
+            sw_out_char(&out, (char)c);
+        } else {
+            sw_out_char(&out, '%');
+            sw_out_char(&out, "0123456789ABCDEF"[c >> 4]);
+            sw_out_char(&out, "0123456789ABCDEF"[c & 15]);
+        }
+    }
+    return sw_out_done(&out);
+}
+
+static enum sw_err entity_key(struct sw_ask *ask)
+{
+    const struct sw_config_route *route = ask->routed->route;
+    struct sw_slice raw = entity_raw(ask), kind = route->session.key_name;
+    struct sw_slice app = ask->env->config->apps[route->app].name;
+    char id[ENTITY_ID_BYTES_MAX], text[ENTITY_ID_BYTES_MAX + 256];
+    struct sw_out decoded = sw_out_init(id, sizeof(id)), out = sw_out_init(text, sizeof(text));
+
+    if (raw.len == 0) {
+        return SW_E_KEY;
+    }
+    if (route->session.key_source == SW_KEY_HEADER) {
+        sw_out_slice(&decoded, raw);
+    } else if (!decode(raw, &decoded)) {
+        return SW_E_KEY;
+    }
+    if (decoded.overflowed || decoded.len == 0) {
+        return SW_E_KEY;
+    }
+    sw_out_printf(&out, "entity %zu:%.*s %zu:%.*s ", app.len, SW_SARG(app), kind.len,
+                  SW_SARG(kind));
+    sw_out_slice(&out, sw_out_done(&decoded));
+    if (out.overflowed) {
+        return SW_E_KEY;
+    }
+    sw_sha256(sw_out_done(&out), ask->key.bytes);
+    ask->key_text = entity_text(ask, kind, sw_out_done(&decoded));
+    ask->has_key = true;
+    return ask->key_text.ptr == NULL ? SW_E_NO_MEMORY : SW_OK;
+}
+
+static enum sw_err visitor_key(struct sw_ask *ask)
+{
+    const struct sw_config_route *route = ask->routed->route;
+    struct sw_cookie_found found;
+
+    ask->session.from_cookie = true;
+    ask->session.cookie_name = sw_place__cookie_name(ask, &route->session.cookie);
+    if (ask->session.cookie_name.ptr == NULL) {
+        return SW_E_NO_MEMORY;
+    }
+    found = sw_cookie_find(ask->request, ask->session.cookie_name);
+    ask->session.cookie_present = found.count > 0;
+    if (found.count == 0 ||
+        sw_b64url_exact(found.value, ask->session.id, sizeof(ask->session.id)) != SW_OK) {
+        return SW_OK; /* nobody we know: an id that is not ours is no id */
+    }
+    sw_sha256(sw_slice_of(ask->session.id, sizeof(ask->session.id)), ask->key.bytes);
+    sw_place__visitor(ask, sw_slice_of(ask->session.id, sizeof(ask->session.id)));
+    ask->key_text = sw_arena_printf(ask->arena, "visitor:%s", ask->visitor);
+    ask->has_key = true;
+    return ask->key_text.ptr == NULL ? SW_E_NO_MEMORY : SW_OK;
+}
+
+enum sw_err sw_place_key(struct sw_ask *ask)
+{
+    const struct sw_config_route *route = ask->routed->route;
+
+    if (route->placement != SW_PLACE_SESSION) {
+        return SW_OK;
+    }
+    return route->session.key_source == SW_KEY_COOKIE ? visitor_key(ask) : entity_key(ask);
+}

@@ -1,0 +1,134 @@
+/* placement/placement.c - the table of placements and what they share. */
+#include "placement/placement_priv.h"
+
+static const char *const verdict_names[SW_VERDICT_COUNT] = {
+    [SW_VERDICT_NONE] = "none",       [SW_VERDICT_FRESH] = "fresh",
+    [SW_VERDICT_KEPT] = "kept",       [SW_VERDICT_UPDATED] = "updated",
+    [SW_VERDICT_MOVED] = "moved",     [SW_VERDICT_RESTORED] = "restored",
+    [SW_VERDICT_EXPIRED] = "expired", [SW_VERDICT_LOST] = "lost",
+    [SW_VERDICT_CONFLICTED] = "conflicted",
+    [SW_VERDICT_REVOKED] = "revoked",
+};
+
+const char *sw_verdict_name(enum sw_verdict v)
+{
+    SW_ASSERT(v < SW_VERDICT_COUNT);
+    return verdict_names[v];
+}
+
+const struct sw_placement *sw_placement_of(enum sw_placement_kind kind)
+{
+    static const struct sw_placement *const table[SW_PLACE_COUNT] = {
+        [SW_PLACE_NONE] = &sw_placement__none,
+        [SW_PLACE_STICKY] = &sw_placement__sticky,
+        [SW_PLACE_SESSION] = &sw_placement__session,
+    };
+
+    SW_ASSERT(kind < SW_PLACE_COUNT);
+    return table[kind];
+}
+
+bool sw_place__secure(const struct sw_ask *ask, const struct sw_config_cookie *c)
+{
+    return c->secure == SW_SECURE_YES || (c->secure == SW_SECURE_AUTO && ask->secure);
+}
+
+/* 6265bis, 4.1.3.2: __Host- demands Secure, Path=/ and no Domain; we never send a Domain. */
+struct sw_slice sw_place__cookie_name(struct sw_ask *ask, const struct sw_config_cookie *c)
+{
+    if (sw_place__secure(ask, c) && sw_slice_eq(c->path, SW_S("/"))) {
+        return sw_arena_printf(ask->arena, "__Host-%.*s", SW_SARG(c->name));
+    }
+    return c->name;
+}
+
+enum sw_err sw_place__set_cookie(struct sw_ask *ask, const struct sw_config_cookie *c,
+                                 struct sw_slice name, struct sw_slice value, int64_t max_age_s)
+{
+    struct sw_set_cookie cookie = {
+        .name = name,
+        .value = value,
+        .path = c->path,
+        .same_site = (enum sw_same_site)c->same_site,
+        .secure = sw_place__secure(ask, c),
+        .max_age_s = max_age_s,
+    };
+    size_t cap = ask->client_lines.len + name.len + value.len + c->path.len + 160;
+    char *text = sw_arena_bytes(ask->arena, cap);
+    struct sw_out out = sw_out_init(text, cap);
+
+    if (text == NULL) {
+        return SW_E_NO_MEMORY;
+    }
+    sw_out_slice(&out, ask->client_lines);
+    sw_out_lit(&out, "Set-Cookie: ");
+    if (!sw_set_cookie_put(&out, &cookie)) {
+        return SW_E_LIMIT;
+    }
+    sw_out_lit(&out, "\r\n");
+    SW_ASSERT(!out.overflowed);
+    ask->client_lines = sw_out_done(&out);
+    ask->sets_cookie = true;
+    return SW_OK;
+}
+
+enum sw_step sw_place__pick_any(struct sw_ask *ask, bool newcomer)
+{
+    struct sw_pick *p = &ask->tried;
+
+    p->app = ask->routed->route->app;
+    p->newcomer = newcomer;
+    p->hash = ask->has_key ? sw_slice_hash(sw_slice_of(ask->key.bytes, sizeof(ask->key.bytes)), 0)
+                           : sw_rng_u64(ask->env->rng);
+    ask->instance = sw_app_pick(ask->env->apps, p, ask->env->rng);
+    return ask->instance == NULL ? sw_place__fail(ask, SW_E_NO_INSTANCE) : SW_STEP_DONE;
+}
+
+void sw_place__visitor(struct sw_ask *ask, struct sw_slice secret)
+{
+    const struct sw_key *key = &ask->env->keys->keys[ask->env->keys->active];
+    uint8_t mac[32];
+    struct sw_out out = sw_out_init(ask->visitor, sizeof(ask->visitor) - 1);
+
+    sw_hmac_sha256(&key->visitor, &secret, 1, mac);
+    for (size_t i = 0; i < 8; i++) {
+        sw_out_hex(&out, mac[i], 2);
+    }
+    SW_ASSERT(out.len == 16);
+    ask->visitor[16] = '\0';
+}
+
+static size_t own_names(const struct sw_config_cookie *c, struct sw_slice *names, struct sw_out *out)
+{
+    size_t at = out->len;
+
+    sw_out_lit(out, "__Host-");
+    sw_out_slice(out, c->name);
+    names[0] = c->name;
+    if (out->overflowed) {
+        return 1;
+    }
+    names[1] = sw_slice_of(out->ptr + at, out->len - at);
+    return 2;
+}
+
+size_t sw_place_own_cookies(const struct sw_config_route *route,
+                            struct sw_slice ret_names[SW_OWN_COOKIES_MAX], char text[256])
+{
+    struct sw_out out = sw_out_init(text, 256);
+    size_t count = 0;
+
+    switch (route->placement) {
+    case SW_PLACE_NONE:
+    case SW_PLACE_COUNT:
+        break;
+    case SW_PLACE_STICKY:
+        count = own_names(&route->sticky.cookie, ret_names, &out);
+        break;
+    case SW_PLACE_SESSION:
+        count = own_names(&route->session.cookie, ret_names, &out);
+        break;
+    }
+    SW_ASSERT(count <= SW_OWN_COOKIES_MAX);
+    return count;
+}

@@ -1,0 +1,132 @@
+/* placement/sticky.c - state: sticky. The state is in an instance's memory; the client carries a
+ * pin to that incarnation.
+ *
+ * A pin that names an incarnation which ended is a loss: the route's on-loss chooses between a new
+ * pin (repin), a new pin and telling the app (notify), and an honest 503 (fail). It is counted in
+ * each case. The cookie is sent only when it changes: a new pin, or one whose `seen` time is older
+ * than a tenth of the idle limit.
+ */
+#include "placement/placement_priv.h"
+
+#define SEEN_FRACTION 10
+
+static struct sw_slice sticky_service(struct sw_ask *ask)
+{
+    return ask->routed->route->sticky.cookie.name;
+}
+
+static enum sw_step sticky_load(struct sw_ask *ask)
+{
+    const struct sw_config_route *route = ask->routed->route;
+    struct sw_cookie_found found;
+    struct sw_pin pin;
+
+    ask->sticky.cookie_name = sw_place__cookie_name(ask, &route->sticky.cookie);
+    if (ask->sticky.cookie_name.ptr == NULL) {
+        return sw_place__fail(ask, SW_E_NO_MEMORY);
+    }
+    ask->verdict = SW_VERDICT_FRESH;
+    found = sw_cookie_find(ask->request, ask->sticky.cookie_name);
+    if (found.count > 0) {
+        switch (sw_pin_read(found.value, ask->env->keys, sticky_service(ask), ask->now_unix_s,
+                            route->sticky.idle_s, route->sticky.absolute_s, &pin)) {
+        case SW_OK:
+            ask->sticky.valid = true;
+            ask->sticky.pin_id = pin.id;
+            ask->sticky.incarnation = pin.incarnation;
+            ask->sticky.issued_unix_s = pin.issued_unix_s;
+            ask->sticky.seen_unix_s = pin.seen_unix_s;
+            ask->sticky.epoch = pin.epoch;
+            ask->verdict = SW_VERDICT_KEPT;
+            break;
+        case SW_E_PIN_EXPIRED:
+            ask->verdict = SW_VERDICT_EXPIRED;
+            break;
+        default: /* forged: as if there were none */
+            break;
+        }
+    }
+    ask->app_verdict = ask->verdict;
+    return SW_STEP_DONE;
+}
+
+/* The pinned incarnation cannot answer: the route says what that means. */
+static enum sw_step sticky_lost(struct sw_ask *ask)
+{
+    const struct sw_config_route *route = ask->routed->route;
+
+    ask->sticky.lost = true;
+    ask->verdict = SW_VERDICT_LOST;
+    switch (route->sticky.on_loss) {
+    case SW_ON_LOSS_FAIL:
+        ask->app_verdict = SW_VERDICT_LOST;
+        ask->drops_cookie = true; /* told once; the next visit begins anew */
+        if (sw_place__set_cookie(ask, &route->sticky.cookie, ask->sticky.cookie_name, SW_S(""),
+                                 0) != SW_OK) {
+            return sw_place__fail(ask, SW_E_NO_MEMORY);
+        }
+        return sw_place__fail(ask, SW_E_STATE_LOST);
+    case SW_ON_LOSS_REPIN:
+        ask->app_verdict = SW_VERDICT_FRESH;
+        break;
+    case SW_ON_LOSS_NOTIFY:
+        ask->app_verdict = SW_VERDICT_LOST;
+        break;
+    }
+    return sw_place__pick_any(ask, true);
+}
+
+static enum sw_step sticky_pick(struct sw_ask *ask)
+{
+    bool gone = false;
+
+    if (!ask->sticky.valid || ask->sticky.lost) {
+        return sw_place__pick_any(ask, true);
+    }
+    if (ask->tried.tried_count == 0) { /* a first try: on the pinned one, or nowhere */
+        ask->instance = sw_app_find(ask->env->apps, ask->routed->route->app,
+                                    ask->sticky.incarnation, &gone);
+        if (ask->instance != NULL) {
+            return SW_STEP_DONE;
+        }
+        if (!gone && (ask->patience || ask->routed->route->sticky.on_loss == SW_ON_LOSS_FAIL)) {
+            ask->worth_waiting = true; /* unhealthy for a moment, or a gateway that just began */
+            return sw_place__fail(ask, SW_E_NO_INSTANCE);
+        }
+    }
+    return sticky_lost(ask);
+}
+
+static enum sw_step sticky_commit(struct sw_ask *ask)
+{
+    const struct sw_config_route *route = ask->routed->route;
+    bool fresh = !ask->sticky.valid || ask->sticky.lost;
+    struct sw_pin pin = {
+        .epoch = ask->sticky.epoch + (ask->sticky.lost ? 1 : 0),
+        .id = ask->sticky.pin_id,
+        .incarnation = ask->instance->incarnation,
+        .issued_unix_s = ask->sticky.issued_unix_s,
+        .seen_unix_s = ask->now_unix_s,
+    };
+    char text[SW_PIN_TEXT_MAX];
+    struct sw_out out = sw_out_init(text, sizeof(text));
+    enum sw_err err;
+
+    if (fresh) {
+        sw_random(&pin.id, sizeof(pin.id));
+        pin.issued_unix_s = ask->now_unix_s;
+    }
+    sw_ledger_seen(ask->env->apps, ask->instance, pin.id, ask->now_unix_s, route->sticky.idle_s);
+    if (!fresh && ask->now_unix_s - ask->sticky.seen_unix_s <
+                      SW_MAX(route->sticky.idle_s / SEEN_FRACTION, 1)) {
+        return SW_STEP_DONE; /* unchanged: no Set-Cookie */
+    }
+    if (!sw_pin_put(&out, ask->env->keys, sticky_service(ask), &pin)) {
+        SW_UNREACHABLE(); /* the text has the size of a pin */
+    }
+    err = sw_place__set_cookie(ask, &route->sticky.cookie, ask->sticky.cookie_name,
+                               sw_out_done(&out), -1);
+    return err == SW_OK ? SW_STEP_DONE : sw_place__fail(ask, err);
+}
+
+const struct sw_placement sw_placement__sticky = {"sticky", sticky_load, sticky_pick, sticky_commit};

@@ -1,0 +1,846 @@
+/* tests/sim/client.c - fake clients: browsers with a cookie jar, on the simulated network.
+ *
+ * A client asks, reads, checks, thinks, and asks again; some pipeline, trickle, half-close, read
+ * slowly, or leave. One client more (the examiner) asks at the end for every state.
+ */
+#include "world.h"
+
+#define CLIENT_FIELDS  128u
+#define PATIENCE_NS    (40 * SW_NS_PER_S) /* longer than any exchange may take in this world */
+#define TUNNEL_BYTES   3000u
+
+enum client_state { CL_THINKING, CL_CONNECTING, CL_BUSY, CL_FINISHED };
+
+struct client {
+    struct world *w;
+    uint32_t index;
+    bool examiner;
+    enum client_state state;
+    struct visitor *v;
+    struct sw_stream *s;
+    struct pump out;
+    struct bytes in;
+    uint32_t left;                /* requests to send */
+    struct req *flight[PIPELINE_MAX];
+    uint32_t flight_count;
+    uint32_t sent_on_conn;
+    bool last_on_conn;            /* after this the client closes */
+    bool eof;
+    bool half_closed;
+    bool one_at_a_time;           /* of this connection */
+    /* the answer being read */
+    size_t scanned;
+    bool in_body, continue_held;
+    struct sw_body body;
+    uint64_t body_got;
+    bool from_app, keep_alive, state_present, has_list;
+    struct list list;
+    char cookie[64];
+    bool cookie_set, pin_set;
+    char pin[128];
+    uint32_t fake;
+    bool tunnel;
+    uint64_t tunnel_sent, tunnel_got;
+    struct sw_timer think, patience, leave, slow;
+    /* the examiner's */
+    struct cookie *ask_cookie;
+    struct session *ask_session;
+    uint32_t ask_room, ask_tries;
+    unsigned ask_status;
+    bool asking;
+};
+
+static struct client *list_of(const struct world *w)
+{
+    return w->clients;
+}
+
+static void client_next(struct client *c);
+static void client_answer_whole(struct client *c);
+
+/* ---- ends ------------------------------------------------------------------------------------ */
+
+static void client_hang_up(struct client *c, bool polite)
+{
+    sw_timer_stop(c->w->outside, &c->patience);
+    sw_timer_stop(c->w->outside, &c->leave);
+    sw_timer_stop(c->w->outside, &c->slow);
+    if (c->s != NULL) {
+        if (polite) {
+            sw_stream_linger(sw_take(&c->s), now_ns(c->w) + SW_NS_PER_S);
+        } else {
+            sw_stream_close(sw_take(&c->s));
+        }
+    }
+    pump_reset(&c->out);
+    c->in.len = 0;
+    c->scanned = 0;
+    c->in_body = c->eof = c->half_closed = c->tunnel = c->last_on_conn = false;
+    c->continue_held = false;
+    c->sent_on_conn = 0;
+}
+
+static void client_think(struct client *c)
+{
+    c->state = CL_THINKING;
+    if (c->examiner && !c->asking) {
+        c->state = CL_FINISHED;
+        return;
+    }
+    sw_timer_start(c->w->outside, &c->think,
+                   now_ns(c->w) + (c->examiner ? 500 : pick(c->w, 60)) * SW_NS_PER_MS);
+}
+
+/* All that is in flight got no answer. */
+static void client_over(struct client *c, enum outcome how, bool polite)
+{
+    for (uint32_t i = 0; i < c->flight_count; i++) {
+        oracle_unanswered(c->w, c->flight[i], how);
+    }
+    if (c->examiner && c->flight_count > 0 && c->ask_tries >= 8) {
+        broken(c->w, "in the quiet end request %u got no answer", c->flight[0]->id);
+    }
+    c->flight_count = 0;
+    client_hang_up(c, polite);
+    client_think(c);
+}
+
+/* ---- what is asked --------------------------------------------------------------------------- */
+
+static enum act choose_act(struct client *c, enum route_id route)
+{
+    static const enum act bad[] = {ACT_CLOSE,   ACT_MIDWAY, ACT_GARBAGE, ACT_BADJSON, ACT_TWO,
+                                   ACT_BIGHEAD, ACT_EXTRA,  ACT_EARLY,   ACT_FAIL,    ACT_SLOW,
+                                   ACT_SLOW,    ACT_NEVER};
+    struct world *w = c->w;
+
+    if (c->examiner) {
+        return ACT_OK;
+    }
+    if (w->plan.bad_apps && chance(w, 25)) {
+        return bad[pick(w, SW_COUNTOF(bad))];
+    }
+    if (!routes_info[route].session) {
+        static const enum act plain[] = {ACT_OK, ACT_OK, ACT_INTERIM, ACT_EMPTY, ACT_UPGRADE, ACT_SLOW};
+
+        return plain[pick(w, SW_COUNTOF(plain))];
+    }
+    switch (pick(w, 20)) {
+    case 0:
+        return route == ROUTE_ROOM ? ACT_ADD : ACT_DEL;
+    case 1:
+        return route == ROUTE_ROOM ? ACT_ADD : ACT_RENEW;
+    case 2:
+    case 3:
+    case 4:
+        return ACT_OK;
+    default:
+        return ACT_ADD;
+    }
+}
+
+static enum sw_method choose_method(struct client *c, enum act act)
+{
+    struct world *w = c->w;
+
+    if (c->examiner || act == ACT_UPGRADE) {
+        return SW_METHOD_GET;
+    }
+    switch (act) {
+    case ACT_ADD:
+    case ACT_DEL:
+    case ACT_RENEW:
+        return chance(w, 5) ? SW_METHOD_GET : chance(w, 10) ? SW_METHOD_PUT : SW_METHOD_POST;
+    default:
+        switch (pick(w, 8)) {
+        case 0:
+        case 1:
+        case 2:
+            return SW_METHOD_POST;
+        case 3:
+            return SW_METHOD_HEAD;
+        case 4:
+            return SW_METHOD_PUT;
+        case 5:
+            return SW_METHOD_DELETE;
+        default:
+            return SW_METHOD_GET;
+        }
+    }
+}
+
+static const char *method_text(enum sw_method m)
+{
+    switch (m) {
+    case SW_METHOD_GET:
+        return "GET";
+    case SW_METHOD_HEAD:
+        return "HEAD";
+    case SW_METHOD_PUT:
+        return "PUT";
+    case SW_METHOD_DELETE:
+        return "DELETE";
+    default:
+        return "POST";
+    }
+}
+
+static uint32_t choose_bytes(struct world *w)
+{
+    switch (pick(w, 12)) {
+    case 0:
+    case 1:
+        return 0;
+    case 2:
+        return 1;
+    case 3:
+        return 17000 + (uint32_t)pick(w, 30000);
+    case 4:
+        return w->plan.faults.pipe_bytes_max > 0 ? 100 : 100000 + (uint32_t)pick(w, 90000);
+    case 5:
+    case 6:
+        return 4000 + (uint32_t)pick(w, 9000);
+    default:
+        return (uint32_t)pick(w, 900);
+    }
+}
+
+static struct req *choose(struct client *c)
+{
+    struct world *w = c->w;
+    struct req *r = req_new(w);
+
+    r->client = c->index;
+    if (c->examiner) {
+        r->route = c->ask_session->route;
+    } else {
+        uint64_t at = pick(w, 24);
+
+        r->route = at < 9 ? ROUTE_COUNT : at < 13 ? ROUTE_ROOM : (enum route_id)(at % ROUTE_ID_COUNT);
+    }
+    r->act = choose_act(c, r->route);
+    r->method = choose_method(c, r->act);
+    r->idempotent = r->method != SW_METHOD_POST;
+    r->upgrade = r->act == ACT_UPGRADE;
+    r->http10 = !r->upgrade && !c->examiner && chance(w, 4);
+    r->framing = "lcx"[pick(w, r->act == ACT_MIDWAY ? 2 : 3)];
+    r->room = c->examiner ? c->ask_room : (uint32_t)pick(w, ROOMS);
+    r->answer_bytes = c->examiner ? 10 : choose_bytes(w);
+    if (r->method == SW_METHOD_POST || r->method == SW_METHOD_PUT) {
+        r->body_bytes = choose_bytes(w);
+        r->chunked = !r->http10 && chance(w, 40);
+    }
+    r->cookie = c->examiner ? c->ask_cookie : c->v->jar[r->route];
+    r->session = r->route == ROUTE_ROOM ? w->rooms[r->room]
+                 : r->cookie != NULL    ? r->cookie->session
+                                        : NULL;
+    return r;
+}
+
+static void put_cookies(struct client *c, const struct req *r)
+{
+    struct pump *p = &c->out;
+    bool first = true;
+
+    for (unsigned i = 0; i < ROUTE_ID_COUNT; i++) {
+        const struct cookie *k = i == (unsigned)r->route ? r->cookie : c->v->jar[i];
+
+        if (k != NULL && routes_info[i].cookie != NULL) {
+            pump_printf(p, "%s%s=%s", first ? "Cookie: " : "; ", routes_info[i].cookie, k->value);
+            first = false;
+        }
+    }
+    if (c->v->pin[0] != '\0') {
+        pump_printf(p, "%sp1=%s", first ? "Cookie: " : "; ", c->v->pin);
+        first = false;
+    }
+    if (!first) {
+        pump_printf(p, "; own=mine\r\n");
+    }
+}
+
+static void put_request(struct client *c, const struct req *r)
+{
+    struct world *w = c->w;
+    struct pump *p = &c->out;
+    bool expect = !r->http10 && r->body_bytes > 0 && c->flight_count == 1 && chance(w, 8);
+
+    if (r->route == ROUTE_ROOM) {
+        pump_printf(p, "%s /room/r%u/x", method_text(r->method), r->room);
+    } else {
+        pump_printf(p, "%s /%s/x", method_text(r->method), routes_info[r->route].name);
+    }
+    pump_printf(p, "?id=%u&do=%s HTTP/1.%d\r\n", r->id, act_name(r->act), r->http10 ? 0 : 1);
+    pump_printf(p, "Host: sim.example\r\n");
+    put_cookies(c, r);
+    if (chance(w, 15)) {
+        pump_printf(p, "Stateway-Spoof: 1\r\nstateway_state: {\"ids\":[666]}\r\n"
+                       "Connection: x-hop, Stateway-State\r\nX-Hop: 1\r\n");
+    }
+    if (r->upgrade) {
+        pump_printf(p, "Connection: Upgrade\r\nUpgrade: sim\r\n");
+    }
+    if (c->last_on_conn && !r->http10) {
+        pump_printf(p, "Connection: close\r\n");
+    }
+    if (r->method == SW_METHOD_POST || r->method == SW_METHOD_PUT) {
+        if (r->chunked) {
+            pump_printf(p, "Transfer-Encoding: chunked\r\n");
+        } else {
+            pump_printf(p, "Content-Length: %u\r\n", r->body_bytes);
+        }
+    }
+    if (expect) {
+        pump_printf(p, "Expect: 100-continue\r\n");
+    }
+    pump_printf(p, "\r\n");
+    if (expect) {
+        p->hold_at = p->len;
+        c->continue_held = true;
+    }
+    for (uint32_t at = 0; at < r->body_bytes;) {
+        char text[4096];
+        uint32_t n = (uint32_t)SW_MIN(r->body_bytes - at, sizeof(text));
+
+        if (r->chunked) {
+            n = 1 + (uint32_t)pick(w, n);
+            pump_printf(p, "%X%s\r\n", n, chance(w, 5) ? ";x" : "");
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            text[i] = body_byte(r->id, false, at + i);
+        }
+        pump_put(p, text, n);
+        if (r->chunked) {
+            pump_printf(p, "\r\n");
+        }
+        at += n;
+    }
+    if (r->chunked) {
+        pump_printf(p, "0\r\n%s\r\n", chance(w, 20) ? "X-Trail: er\r\n" : "");
+    }
+}
+
+static void client_send(struct client *c)
+{
+    struct world *w = c->w;
+    uint32_t count = 1;
+
+    SW_ASSERT(c->flight_count == 0);
+    if (pump_done(&c->out)) {
+        c->out.len = c->out.off = 0;
+        c->out.hold_at = SIZE_MAX;
+    }
+    c->last_on_conn = chance(w, 10);
+    if (w->plan.pipelining && !c->examiner && chance(w, 40)) {
+        count = 1 + (uint32_t)pick(w, PIPELINE_MAX);
+    }
+    c->out.trickle = w->plan.aborts && !c->examiner && chance(w, 15);
+    while (c->flight_count < count && w->req_count < REQS_MAX) {
+        struct req *r = choose(c);
+
+        c->flight[c->flight_count++] = r;
+        oracle_sent(w, r);
+        put_request(c, r);
+        c->left -= c->left > 0 ? 1 : 0;
+        if (r->http10 || r->upgrade || c->continue_held) {
+            break;
+        }
+    }
+    c->sent_on_conn += c->flight_count;
+    c->state = CL_BUSY;
+    sw_timer_start(w->outside, &c->patience, now_ns(w) + PATIENCE_NS);
+    if (w->plan.aborts && !c->examiner) {
+        if (chance(w, 8)) {
+            sw_timer_start(w->outside, &c->leave, now_ns(w) + pick(w, 100 * SW_NS_PER_MS));
+        }
+        if (chance(w, 10)) {
+            sw_stream_read_stop(c->s);
+            sw_timer_start(w->outside, &c->slow, now_ns(w) + pick(w, 1500 * SW_NS_PER_MS));
+        }
+        if (chance(w, 8) && !c->flight[c->flight_count - 1]->upgrade) {
+            c->half_closed = true;
+        }
+    }
+    pump_run(&c->out);
+    if (c->half_closed && pump_done(&c->out)) {
+        sw_stream_shutdown(c->s);
+    }
+}
+
+/* ---- answers --------------------------------------------------------------------------------- */
+
+static void take_cookie(struct client *c, const struct req *r, struct sw_slice value)
+{
+    struct sw_slice pair, name, rest;
+
+    sw_slice_cut(value, ';', &pair, &rest);
+    sw_slice_cut(pair, '=', &name, &pair);
+    if (sw_slice_eq(name, SW_S("own"))) {
+        return;
+    }
+    if (routes_info[r->route].cookie == NULL ||
+        !sw_slice_eq(name, sw_slice_cstr(routes_info[r->route].cookie))) {
+        broken(c->w, "request %u: a cookie of another route: %.*s", r->id, SW_SARG(name));
+    }
+    if (r->route == ROUTE_STICKY) {
+        SW_ASSERT(pair.len < sizeof(c->pin));
+        memcpy(c->pin, pair.ptr, pair.len);
+        c->pin[pair.len] = '\0';
+        c->pin_set = true;
+        return;
+    }
+    SW_ASSERT(pair.len < sizeof(c->cookie));
+    memcpy(c->cookie, pair.ptr, pair.len);
+    c->cookie[pair.len] = '\0';
+    c->cookie_set = true;
+}
+
+static void take_head(struct client *c, const struct sw_head *h)
+{
+    struct world *w = c->w;
+    struct req *r = c->flight[0];
+    const struct sw_field *f = sw_head_find_name(h, SW_S("X-Sim"));
+    uint64_t id = 0;
+
+    r->status = h->status;
+    c->keep_alive = h->keep_alive;
+    c->from_app = f != NULL;
+    c->cookie_set = c->pin_set = c->has_list = c->state_present = false;
+    c->fake = 0;
+    c->list.n = 0;
+    c->body_got = 0;
+    if (c->from_app && (!sw_slice_u64(f->value, &id) || id != r->id)) {
+        broken(w, "request %u got the answer to %.*s", r->id, SW_SARG(f->value));
+    }
+    f = sw_head_find_name(h, SW_S("Stateway-Error"));
+    r->error[0] = '\0';
+    if (f != NULL) {
+        (void)snprintf(r->error, sizeof(r->error), "%.*s", SW_SARG(f->value));
+    }
+    if (c->from_app == (f != NULL)) {
+        broken(w, "request %u: status %u, of nobody or of two", r->id, h->status);
+    }
+    for (uint32_t i = 0; i < h->field_count; i++) {
+        const struct sw_field *field = &h->fields[i];
+
+        if (field->id == SW_FIELD_SET_COOKIE) {
+            take_cookie(c, r, field->value);
+        } else if (sw_slice_eq_nocase(field->name, SW_S("X-List"))) {
+            c->has_list = list_parse(field->value, &c->list);
+        } else if (sw_slice_eq_nocase(field->name, SW_S("X-State"))) {
+            c->state_present = sw_slice_eq(field->value, SW_S("1"));
+        } else if (sw_slice_eq_nocase(field->name, SW_S("X-Fake"))) {
+            uint64_t fake = 0;
+
+            if (sw_slice_u64(field->value, &fake)) {
+                c->fake = (uint32_t)fake;
+            }
+        } else if (sw_slice_eq_nocase(field->name, SW_S("X-Hop")) ||
+                   sw_slice_eq_nocase(field->name, SW_S("Stateway-Set")) ||
+                   sw_slice_eq_nocase(field->name, SW_S("Stateway-Patch")) ||
+                   sw_slice_eq_nocase(field->name, SW_S("Stateway-Delete"))) {
+            broken(w, "request %u: %.*s came through", r->id, SW_SARG(field->name));
+        }
+    }
+}
+
+static bool client_head(struct client *c)
+{
+    static const struct sw_h1_limits limits = {64 * 1024, UINT32_MAX};
+    struct sw_field fields[CLIENT_FIELDS];
+    struct sw_head h = {.fields = fields, .field_max = CLIENT_FIELDS};
+    struct world *w = c->w;
+    struct sw_parsed p;
+
+    if (c->flight_count == 0) {
+        broken(w, "client %u got bytes it did not ask for: %.*s", c->index,
+               (int)SW_MIN(c->in.len, 200u), c->in.ptr);
+    }
+    p = sw_h1_response(sw_slice_of(c->in.ptr, c->in.len), &c->scanned, &limits,
+                       c->flight[0]->method, &h);
+    if (p.step == SW_STEP_MORE) {
+        return false;
+    }
+    if (p.step == SW_STEP_FAIL) {
+        broken(w, "request %u: a malformed answer (%s): %.*s", c->flight[0]->id,
+               sw_err_name(p.err), (int)SW_MIN(c->in.len, 300u), c->in.ptr);
+    }
+    c->scanned = 0;
+    if (h.status == 101) {
+        if (!c->flight[0]->upgrade) {
+            broken(w, "request %u: 101 nobody asked for", c->flight[0]->id);
+        }
+        c->tunnel = true;
+        c->tunnel_sent = TUNNEL_BYTES;
+        c->tunnel_got = 0;
+        c->flight[0]->status = 101;
+        bytes_drop(&c->in, p.consumed);
+        for (uint32_t i = 0; i < TUNNEL_BYTES; i++) {
+            char b = body_byte(c->flight[0]->id, true, i);
+
+            pump_put(&c->out, &b, 1);
+        }
+        pump_run(&c->out);
+        return true;
+    }
+    if (h.status < 200) {
+        if (c->flight[0]->http10) {
+            broken(w, "request %u: an interim answer to a 1.0 client", c->flight[0]->id);
+        }
+        if (h.status == 100 && !c->continue_held) {
+            broken(w, "request %u: a 100 nobody waits for", c->flight[0]->id);
+        }
+        if (h.status == 100) {
+            c->out.hold_at = SIZE_MAX;
+            c->continue_held = false;
+            pump_run(&c->out);
+            if (c->half_closed && pump_done(&c->out)) {
+                sw_stream_shutdown(c->s);
+            }
+        }
+        bytes_drop(&c->in, p.consumed);
+        return true;
+    }
+    take_head(c, &h);
+    sw_body_init(&c->body, &h, UINT64_MAX, true, NULL);
+    bytes_drop(&c->in, p.consumed);
+    c->in_body = true;
+    return true;
+}
+
+static bool client_body(struct client *c)
+{
+    struct req *r = c->flight[0];
+    struct sw_body_fed fed = sw_body_feed(&c->body, sw_slice_of(c->in.ptr, c->in.len));
+
+    if (fed.step == SW_STEP_FAIL) {
+        broken(c->w, "request %u: the answer's body is malformed (%s)", r->id,
+               sw_err_name(fed.err));
+    }
+    for (size_t i = 0; i < fed.data.len && c->from_app; i++) {
+        if (fed.data.ptr[i] != body_byte(r->id, true, c->body_got + i)) {
+            broken(c->w, "request %u: byte %lu of the answer is another one", r->id,
+                   c->body_got + i);
+        }
+    }
+    c->body_got += fed.data.len;
+    bytes_drop(&c->in, fed.consumed);
+    if (fed.step == SW_STEP_DONE) {
+        client_answer_whole(c);
+        return c->s != NULL;
+    }
+    return fed.consumed > 0;
+}
+
+static void client_tunnel(struct client *c)
+{
+    for (size_t i = 0; i < c->in.len; i++) {
+        if (c->tunnel_got + i >= c->tunnel_sent ||
+            c->in.ptr[i] != body_byte(c->flight[0]->id, true, c->tunnel_got + i)) {
+            broken(c->w, "request %u: the tunnel gave byte %lu, which is another one",
+                   c->flight[0]->id, c->tunnel_got + i);
+        }
+    }
+    c->tunnel_got += c->in.len;
+    c->in.len = 0;
+    if (c->tunnel_got == c->tunnel_sent) {
+        struct req *r = c->flight[0];
+
+        r->outcome = OUT_ANSWERED;
+        r->done_ns = now_ns(c->w);
+        c->w->answered++;
+        c->flight_count = 0;
+        client_hang_up(c, chance(c->w, 50));
+        client_think(c);
+    }
+}
+
+static void check_pin(struct client *c, struct req *r)
+{
+    struct world *w = c->w;
+
+    if (r->route != ROUTE_STICKY || c->fake == 0) {
+        return;
+    }
+    if (w->plan.calm && !w->plan.parallel && !w->plan.pipelining && c->v->pinned != 0 &&
+        c->v->pinned != c->fake) {
+        broken(w, "request %u: pinned to fake %u, answered by %u", r->id, c->v->pinned, c->fake);
+    }
+    if (c->pin_set) {
+        memcpy(c->v->pin, c->pin, sizeof(c->pin));
+        c->v->pinned = c->fake;
+    }
+}
+
+/* One answer is complete. */
+static void client_answer_whole(struct client *c)
+{
+    struct world *w = c->w;
+    struct req *r = c->flight[0];
+    struct sw_slice cookie = {NULL, 0};
+
+    c->in_body = false;
+    if (c->from_app && r->act == ACT_MIDWAY && !r->http10 && r->method != SW_METHOD_HEAD) {
+        broken(w, "request %u: the app broke off, and the client was told a whole answer", r->id);
+    }
+    if (c->from_app && r->status != 204 && r->status != 304 && r->method != SW_METHOD_HEAD &&
+        c->body_got != r->answer_bytes && !(r->http10 && r->act == ACT_MIDWAY)) {
+        broken(w, "request %u: %lu bytes of %u in a whole answer", r->id, c->body_got,
+               r->answer_bytes);
+    }
+    if (c->from_app && c->fake == 0) {
+        broken(w, "request %u: an answer of an unknown app", r->id);
+    }
+    if (c->cookie_set) {
+        cookie = sw_slice_cstr(c->cookie);
+        cookie.ptr = c->cookie;
+    }
+    note(w, "client %u: request %u is answered %u %s", c->index, r->id, r->status, r->error);
+    if (c->from_app) {
+        check_pin(c, r);
+        oracle_answered(w, r, c->examiner ? NULL : c->v, c->has_list ? &c->list : NULL,
+                        c->state_present, cookie);
+    } else {
+        oracle_unanswered(w, r, OUT_OWN);
+    }
+    if (c->examiner) {
+        c->asking = !c->from_app && c->ask_tries < 8;
+        c->ask_status = c->asking ? 0 : r->status;
+    }
+    c->flight_count--;
+    memmove(&c->flight[0], &c->flight[1], c->flight_count * sizeof(c->flight[0]));
+    if (!c->keep_alive || (c->flight_count == 0 && (c->last_on_conn || c->half_closed)) ||
+        (c->flight_count == 0 && !pump_done(&c->out))) {
+        client_over(c, OUT_CUT, chance(w, 50));
+    } else if (c->flight_count == 0) {
+        sw_timer_stop(w->outside, &c->patience);
+        sw_timer_stop(w->outside, &c->leave);
+        client_think(c);
+    } else {
+        sw_timer_start(w->outside, &c->patience, now_ns(w) + PATIENCE_NS);
+    }
+}
+
+static void client_run(struct client *c)
+{
+    bool more = true;
+
+    while (more && c->s != NULL) {
+        if (c->tunnel) {
+            client_tunnel(c);
+            return;
+        }
+        if (c->in_body) {
+            more = client_body(c);
+        } else {
+            more = c->in.len > 0 && client_head(c);
+        }
+    }
+}
+
+/* ---- events ---------------------------------------------------------------------------------- */
+
+static void on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
+{
+    struct client *c = arg;
+
+    (void)s;
+    (void)buf;
+    bytes_add(&c->in, bytes);
+    client_run(c);
+}
+
+static void on_end(struct sw_stream *s, void *arg, enum sw_err err)
+{
+    struct client *c = arg;
+
+    (void)s;
+    c->eof = true;
+    if (err == SW_E_CLOSED && c->in_body && sw_body_end(&c->body) == SW_OK) {
+        c->keep_alive = false;
+        client_answer_whole(c);
+        return;
+    }
+    note(c->w, "client %u: the connection ended (%s), %u in flight", c->index, sw_err_name(err),
+         c->flight_count);
+    if (c->w->plan.calm && c->flight_count > 0 && c->sent_on_conn == c->flight_count &&
+        !c->in_body && !c->tunnel && !c->w->quiet) {
+        broken(c->w, "request %u: closed without an answer in a calm world", c->flight[0]->id);
+    }
+    client_over(c, OUT_CUT, false);
+}
+
+static void on_sent(struct sw_stream *s, void *arg)
+{
+    struct client *c = arg;
+
+    (void)s;
+    pump_run(&c->out);
+    if (c->half_closed && pump_done(&c->out) && c->s != NULL && !c->eof) {
+        sw_stream_shutdown(c->s);
+        c->half_closed = false; /* once */
+        c->last_on_conn = true;
+    }
+}
+
+static void on_connected(struct sw_stream *s, void *arg, enum sw_err err)
+{
+    struct client *c = arg;
+
+    (void)s;
+    if (err != SW_OK) {
+        client_over(c, OUT_CUT, false);
+        return;
+    }
+    sw_stream_read_start(c->s);
+    client_send(c);
+}
+
+static const struct sw_stream_events client_events = {on_connected, on_recv, on_end, on_sent};
+
+static void on_patience(struct sw_timer *t, void *arg)
+{
+    struct client *c = arg;
+
+    (void)t;
+    if (c->state == CL_BUSY && !c->w->client_net_hurt && !sw_timer_running(&c->slow)) {
+        broken(c->w, "request %u: no answer and no end in %llu s", c->flight[0]->id,
+               PATIENCE_NS / SW_NS_PER_S);
+    }
+    client_over(c, OUT_LEFT, false);
+}
+
+static void on_leave(struct sw_timer *t, void *arg)
+{
+    struct client *c = arg;
+
+    (void)t;
+    note(c->w, "client %u leaves", c->index);
+    client_over(c, OUT_LEFT, chance(c->w, 30));
+}
+
+static void on_slow(struct sw_timer *t, void *arg)
+{
+    struct client *c = arg;
+
+    (void)t;
+    if (c->s != NULL) {
+        sw_stream_read_start(c->s);
+    }
+}
+
+static void on_think(struct sw_timer *t, void *arg)
+{
+    (void)t;
+    client_next(arg);
+}
+
+static void client_next(struct client *c)
+{
+    struct world *w = c->w;
+
+    if ((c->left == 0 && !c->asking) || w->req_count >= REQS_MAX) {
+        client_hang_up(c, true);
+        c->state = CL_FINISHED;
+        return;
+    }
+    if (c->s != NULL && chance(w, 10)) {
+        client_hang_up(c, chance(w, 50));
+    }
+    c->ask_tries += c->asking ? 1 : 0;
+    if (c->s != NULL) {
+        client_send(c);
+        return;
+    }
+    c->state = CL_CONNECTING;
+    if (sw_stream_connect(w->outside, &w->listen_addr, &client_events, c, &c->s) != SW_OK) {
+        c->s = NULL;
+        client_think(c);
+        return;
+    }
+    c->out.s = c->s;
+    sw_timer_start(w->outside, &c->patience, now_ns(w) + PATIENCE_NS);
+}
+
+/* ---- all of them ----------------------------------------------------------------------------- */
+
+void clients_start(struct world *w)
+{
+    struct client *list = calloc(CLIENTS_MAX + 1, sizeof(*list));
+
+    SW_ASSERT(list != NULL);
+    w->clients = list;
+    for (uint32_t i = 0; i <= CLIENTS_MAX; i++) {
+        struct client *c = &list[i];
+
+        c->w = w;
+        c->index = i;
+        c->examiner = i == CLIENTS_MAX;
+        c->v = &w->visitors[i % SW_MAX(w->plan.visitors, 1u)];
+        pump_init(&c->out, w, w->outside);
+        sw_timer_init(&c->think, on_think, c);
+        sw_timer_init(&c->patience, on_patience, c);
+        sw_timer_init(&c->leave, on_leave, c);
+        sw_timer_init(&c->slow, on_slow, c);
+        c->state = CL_FINISHED;
+        if (i < w->plan.clients) {
+            c->left = w->plan.requests_each;
+            client_think(c);
+        }
+    }
+}
+
+void clients_finish(struct world *w)
+{
+    for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
+        list_of(w)[i].left = 0;
+    }
+}
+
+bool clients_idle(const struct world *w)
+{
+    for (uint32_t i = 0; i <= CLIENTS_MAX; i++) {
+        if (list_of(w)[i].state != CL_FINISHED) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void clients_fini(struct world *w)
+{
+    for (uint32_t i = 0; w->clients != NULL && i <= CLIENTS_MAX; i++) {
+        struct client *c = &list_of(w)[i];
+
+        client_hang_up(c, false);
+        sw_timer_stop(w->outside, &c->think);
+        pump_fini(&c->out);
+        bytes_fini(&c->in);
+    }
+    free(w->clients);
+    w->clients = NULL;
+}
+
+void client_ask(struct world *w, struct session *s, struct cookie *k, uint32_t room)
+{
+    struct client *c = &list_of(w)[CLIENTS_MAX];
+
+    SW_ASSERT(c->state == CL_FINISHED);
+    c->ask_session = s;
+    c->ask_cookie = k;
+    c->ask_room = room;
+    c->ask_tries = 0;
+    c->ask_status = 0;
+    c->asking = true;
+    c->state = CL_THINKING;
+    client_next(c);
+}
+
+unsigned client_asked(const struct world *w, const struct list **ret_list, bool *ret_present)
+{
+    const struct client *c = &list_of(w)[CLIENTS_MAX];
+
+    *ret_list = c->has_list ? &c->list : NULL;
+    *ret_present = c->state_present;
+    return c->ask_status;
+}
