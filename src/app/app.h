@@ -97,8 +97,8 @@ struct sw_pick {
 struct sw_instance *sw_app_pick(struct sw_apps *a, const struct sw_pick *p, struct sw_rng *rng);
 /* The instance with that incarnation, when it may still serve bound visitors (healthy or draining);
  * with reference and in_flight counted. NULL: *ret_gone tells whether it ended for good; false: it
- * is unhealthy or starting, or the table is not filled yet (a gateway that just began). Any worker.
- */
+ * is unhealthy or starting, or the table is not filled yet (a gateway that just began). Any
+ * worker. */
 struct sw_instance *sw_app_find(struct sw_apps *a, uint32_t app, uint64_t incarnation,
                                 bool *ret_gone);
 /* The exchange on it is over: gives back what pick or find took. ok: it answered in order (resets
@@ -123,8 +123,7 @@ void sw_app_retry_earn(struct sw_apps *a, uint32_t app, uint64_t now_ns);
 void sw_ledger_seen(struct sw_apps *a, struct sw_instance *i, uint64_t pin_id, int64_t now_unix_s,
                     int64_t idle_s);
 
-/* ---- workers: connections to instances --------------------------------------------------------
- */
+/* ---- workers: connections to instances ------------------------------------------------------- */
 
 struct sw_upstream;      /* one a worker */
 struct sw_upstream_wait; /* embedded by the caller below; zero it before its first use */
@@ -181,8 +180,7 @@ void sw_upstream_put(struct sw_upstream *u, struct sw_instance *i, struct sw_str
 void sw_upstream_forget(struct sw_upstream *u, struct sw_instance *i);
 uint32_t sw_upstream_idle(const struct sw_upstream *u);
 
-/* ---- main thread: life ------------------------------------------------------------------------
- */
+/* ---- main thread: life ----------------------------------------------------------------------- */
 
 struct sw_life;
 typedef void sw_life_log_fn(void *arg, enum sw_log_level level, const char *text);
@@ -193,8 +191,7 @@ struct sw_life_hooks {
     void (*send)(void *arg, const struct sw_control *msg);
     /* One line for the log. */
     sw_life_log_fn *log;
-    /* Once: every app has all its instances healthy, or one of them and its start timeout is over.
-     */
+    /* Once: every app has all its instances healthy, or one and its start timeout is over. */
     void (*ready)(void *arg);
     void *arg;
 };
@@ -213,11 +210,13 @@ void sw_life_stop(struct sw_life *l);
 /* Commands of the admin API; instance: "shop/2". SW_E_NOT_FOUND, SW_E_CONFLICT (already under way,
  * or the gateway is stopping), SW_E_UNSUPPORTED (roll and kill: servers; undrain: processes).
  *
- * roll     one slot after the other: a new instance first, then the old one drained and stopped. A
- *          new one that does not become healthy ends the roll; the old one stays.
- * drain    of a process: a fresh one takes its slot, bound visitors stay until nobody is left or
- * the deadline has come, then it is stopped. Of a server: bound visitors only, after the deadline
- * nobody, until undrain. kill     SIGKILL at once; its slot is filled again. */
+ * roll   one slot after the other: a new instance first, then the old one drained and stopped.
+ *        A new one that does not become healthy ends the roll; the old one stays.
+ * drain  of a process: a fresh one takes its slot; bound visitors stay until nobody is left or
+ *        the deadline has come, then it is stopped. Of a server: bound visitors only, and
+ *        after the deadline nobody, until undrain.
+ * kill   SIGKILL at once; its slot is filled again.
+ */
 SW_MUST enum sw_err sw_life_roll(struct sw_life *l, struct sw_slice app);
 SW_MUST enum sw_err sw_life_drain(struct sw_life *l, struct sw_slice instance);
 SW_MUST enum sw_err sw_life_undrain(struct sw_life *l, struct sw_slice instance);

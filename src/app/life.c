@@ -228,8 +228,12 @@ static void slot_restart(struct life_slot *s, const struct sw_instance *lost)
         slot_start(s);
         return;
     }
-    delay_ns = LIFE_BACKOFF_NS << SW_MIN(s->crashes - 1, 16u);
-    delay_ns = SW_MIN(delay_ns, LIFE_BACKOFF_MAX_NS);
+    if (lost->life.healthy_ns > 0) { /* it can serve: whoever kills it, the others need it back */
+        delay_ns = SW_MIN(LIFE_BACKOFF_SERVED_NS << SW_MIN(s->crashes - 1, 16u),
+                          LIFE_BACKOFF_SERVED_MAX_NS);
+    } else {
+        delay_ns = SW_MIN(LIFE_BACKOFF_NS << SW_MIN(s->crashes - 1, 16u), LIFE_BACKOFF_MAX_NS);
+    }
     delay_ns = delay_ns - delay_ns / 4 + sw_loop_random(l->loop) % (delay_ns / 2 + 1);
     s->crashes++;
     slot_restart_in(s, delay_ns);

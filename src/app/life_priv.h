@@ -9,27 +9,26 @@
 #define LIFE_MAGIC  0x6c696665u
 #define CHECK_MAGIC 0x6368656bu
 
-#define LIFE_TICK_NS                                                                               \
-    (100 * SW_NS_PER_MS) /* what no event tells: counters of workers, deadlines                    \
-                          */
-#define LIFE_STARTING_NS      (25 * SW_NS_PER_MS)  /* between checks of a process that just began */
-#define LIFE_STARTING_SLOW_NS (100 * SW_NS_PER_MS) /* and after its first two seconds */
-#define LIFE_SERVER_NS        (250 * SW_NS_PER_MS) /* between first checks of a server */
-#define LIFE_STOP_WAIT_NS     (5 * SW_NS_PER_S)    /* for exchanges, before it is told to stop */
-#define LIFE_STUCK_NS         (10 * SW_NS_PER_S)   /* beyond the grace: killed again */
-#define LIFE_BACKOFF_NS       (100 * SW_NS_PER_MS)
-#define LIFE_BACKOFF_MAX_NS   (30 * SW_NS_PER_S)
-#define LIFE_PROVEN_NS        (10 * SW_NS_PER_S) /* healthy that long: its crash is a first one */
-#define LIFE_HINT_EXITS       3                  /* in a row before it was ever healthy */
-#define LIFE_SYNC_WARN_NS     (10 * SW_NS_PER_S)
-#define EJECT_FAILURES        5
-#define EJECT_NS              (10 * SW_NS_PER_S)
-#define EJECT_MAX_NS          (300 * SW_NS_PER_S)
-#define CHECK_BYTES           4096 /* head of an answer to a health check */
-#define CHECK_FIELDS          64
+#define LIFE_TICK_NS               (100 * SW_NS_PER_MS) /* for what no event tells: deadlines, counters */
+#define LIFE_STARTING_NS           (25 * SW_NS_PER_MS) /* between checks of a process that just began */
+#define LIFE_STARTING_SLOW_NS      (100 * SW_NS_PER_MS) /* and after its first two seconds */
+#define LIFE_SERVER_NS             (250 * SW_NS_PER_MS) /* between first checks of a server */
+#define LIFE_STOP_WAIT_NS          (5 * SW_NS_PER_S)  /* for exchanges, before it is told to stop */
+#define LIFE_STUCK_NS              (10 * SW_NS_PER_S) /* beyond the grace: killed again */
+#define LIFE_BACKOFF_NS            (100 * SW_NS_PER_MS)
+#define LIFE_BACKOFF_MAX_NS        (30 * SW_NS_PER_S)
+#define LIFE_BACKOFF_SERVED_NS     (10 * SW_NS_PER_MS) /* of one that was healthy before */
+#define LIFE_BACKOFF_SERVED_MAX_NS (250 * SW_NS_PER_MS)
+#define LIFE_PROVEN_NS             (10 * SW_NS_PER_S) /* healthy that long: its crash is a first one */
+#define LIFE_HINT_EXITS            3                  /* in a row before it was ever healthy */
+#define LIFE_SYNC_WARN_NS          (10 * SW_NS_PER_S)
+#define EJECT_FAILURES             5
+#define EJECT_NS                   (10 * SW_NS_PER_S)
+#define EJECT_MAX_NS               (300 * SW_NS_PER_S)
+#define CHECK_BYTES                4096 /* head of an answer to a health check */
+#define CHECK_FIELDS               64
 
-/* ---- check.c: one question to one instance -----------------------------------------------------
- */
+/* ---- check.c: one question to one instance --------------------------------------------------- */
 
 enum check_result {
     CHECK_OK,
@@ -62,8 +61,7 @@ void sw_check__start(struct sw_check *c, uint64_t timeout_ns);
 /* Forgets the question and the next one. */
 void sw_check__stop(struct sw_check *c);
 
-/* ---- life.c ------------------------------------------------------------------------------------
- */
+/* ---- life.c ---------------------------------------------------------------------------------- */
 
 struct life_slot {
     struct sw_life *life;
@@ -131,8 +129,7 @@ void sw_life__passed(struct sw_life *l, struct sw_instance *i);
 /* From now on bound visitors only. */
 void sw_life__drain(struct sw_life *l, struct sw_instance *i);
 
-/* ---- roll.c ------------------------------------------------------------------------------------
- */
+/* ---- roll.c ---------------------------------------------------------------------------------- */
 
 /* Replaces the slots first..last of the app, one after the other. No roll may be under way. */
 void sw_roll__begin(struct life_app *a, uint32_t first, uint32_t last);
@@ -142,8 +139,7 @@ void sw_roll__replaced(struct life_app *a, struct life_slot *s, struct sw_instan
 /* A slot's new one ended or took too long. */
 void sw_roll__failed(struct life_app *a, struct life_slot *s);
 
-/* ---- health.c ----------------------------------------------------------------------------------
- */
+/* ---- health.c -------------------------------------------------------------------------------- */
 
 /* Begins to ask: at once. */
 void sw_health__begin(struct sw_life *l, struct sw_instance *i);

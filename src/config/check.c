@@ -34,7 +34,8 @@ static bool broken(const struct sw_node *n)
         sw_config__error((x)->errors, (n)->key_line, (n)->key_column, __VA_ARGS__);                \
     } while (0)
 
-/* ---- flags --------------------------------------------------------------------------------------- */
+/* ---- flags
+ * --------------------------------------------------------------------------------------- */
 
 static void flags(struct sw_config_ctx *x, const struct sw_config_override *o)
 {
@@ -53,7 +54,8 @@ static void flags(struct sw_config_ctx *x, const struct sw_config_override *o)
     if (sw_slice_eq(o->admin, SW_S("off"))) {
         c->admin_addr = (struct sw_addr){.len = 0};
         c->admin_text = SW_S("off");
-    } else if (o->admin.len > 0 && sw_set__addr(x, &n, "--admin", o->admin, false, &c->admin_addr)) {
+    } else if (o->admin.len > 0 &&
+               sw_set__addr(x, &n, "--admin", o->admin, false, &c->admin_addr)) {
         c->admin_text = sw_schema__keep(x, o->admin);
     }
     if (o->store.len > 0) {
@@ -70,7 +72,8 @@ static void flags(struct sw_config_ctx *x, const struct sw_config_override *o)
     }
     if (o->has_workers) {
         if (o->workers > 256) {
-            sw_config__error(x->errors, 0, 0, "--workers needs 1 to 256 or auto, and this is %u", o->workers);
+            sw_config__error(x->errors, 0, 0, "--workers needs 1 to 256 or auto, and this is %u",
+                             o->workers);
         } else {
             c->workers = o->workers;
         }
@@ -83,7 +86,8 @@ static void flags(struct sw_config_ctx *x, const struct sw_config_override *o)
     }
 }
 
-/* ---- the service --------------------------------------------------------------------------------- */
+/* ---- the service
+ * --------------------------------------------------------------------------------- */
 
 static bool addr_eq(const struct sw_addr *a, const struct sw_addr *b)
 {
@@ -132,7 +136,8 @@ static void check_listen(struct sw_config_ctx *x)
         c->listen_count = 1;
     }
     for (size_t j = 0; j < c->listen_count; j++) {
-        const struct sw_node *list = sw_node__get(x->root, "listen"), *item = list != NULL ? list->first : NULL;
+        const struct sw_node *list = sw_node__get(x->root, "listen"),
+                             *item = list != NULL ? list->first : NULL;
 
         while (item != NULL && item->line != c->listen[j].line) {
             item = item->next;
@@ -140,7 +145,8 @@ static void check_listen(struct sw_config_ctx *x)
         for (size_t i = 0; i < j; i++) {
             if (addr_eq(&c->listen[i].addr, &c->listen[j].addr)) {
                 sw_config__error(x->errors, c->listen[j].line, item != NULL ? item->column : 0,
-                                 "`%.*s` is in `listen` twice; take one out", SW_QARG(c->listen[j].text));
+                                 "`%.*s` is in `listen` twice; take one out",
+                                 SW_QARG(c->listen[j].text));
                 break;
             }
         }
@@ -162,11 +168,12 @@ static void check_admin(struct sw_config_ctx *x, const struct sw_config_override
         broken(get2(x->root, "admin", "token"))) {
         return;
     }
-    sw_config__error(x->errors, flag || address == NULL ? 0 : address->line,
-                     flag || address == NULL ? 0 : address->column,
-                     "%s can be reached by other machines, and there is no `admin.token`: anybody could "
-                     "drain and stop; write admin: { token: \"${ADMIN_TOKEN}\" }, or use 127.0.0.1",
-                     flag ? "the address of --admin" : "this address");
+    sw_config__error(
+        x->errors, flag || address == NULL ? 0 : address->line,
+        flag || address == NULL ? 0 : address->column,
+        "%s can be reached by other machines, and there is no `admin.token`: anybody could "
+        "drain and stop; write admin: { token: \"${ADMIN_TOKEN}\" }, or use 127.0.0.1",
+        flag ? "the address of --admin" : "this address");
 }
 
 static void check_service(struct sw_config_ctx *x)
@@ -179,10 +186,12 @@ static void check_service(struct sw_config_ctx *x)
     if (target == NULL) {
         c->limits.target_bytes = SW_MIN(c->limits.target_bytes, c->limits.head_bytes);
     } else if (fine(target) && !broken(head) && c->limits.target_bytes > c->limits.head_bytes) {
-        sw_schema__bad(x, target, "`target` is larger than `limits.head`, which the target is part of");
+        sw_schema__bad(x, target,
+                       "`target` is larger than `limits.head`, which the target is part of");
     }
     if (fine(timeout_keys) && sw_slice_eq(c->store_kind, SW_S("memory")) && c->sync == 0) {
-        sw_schema__bad(x, timeout_keys, "`sync: always` cannot be had with `store: memory:`; take one out");
+        sw_schema__bad(x, timeout_keys,
+                       "`sync: always` cannot be had with `store: memory:`; take one out");
     }
     if (c->keys_file.len == 0) {
         c->keys_file = c->store_path.len == 0 ? SW_S("./state/keys.json")
@@ -194,13 +203,16 @@ static void check_service(struct sw_config_ctx *x)
     }
 }
 
-/* ---- apps ---------------------------------------------------------------------------------------- */
+/* ---- apps
+ * ---------------------------------------------------------------------------------------- */
 
 static void check_app(struct sw_config_ctx *x, struct sw_config_app *app, const struct sw_node *n)
 {
-    static const char *const command_only[] = {"directory", "environment", "replicas", "start-timeout"};
+    static const char *const command_only[] = {"directory", "environment", "replicas",
+                                               "start-timeout"};
     struct sw_node *command = sw_node__get(n, "command"), *servers = sw_node__get(n, "servers");
-    struct sw_node *timeout = get2(n, "health", "timeout"), *interval = get2(n, "health", "interval");
+    struct sw_node *timeout = get2(n, "health", "timeout"),
+                   *interval = get2(n, "health", "interval");
     struct sw_node *per_try = get2(n, "retry", "per-try");
     const char *name = app->name.ptr != NULL ? app->name.ptr : "";
 
@@ -208,14 +220,16 @@ static void check_app(struct sw_config_ctx *x, struct sw_config_app *app, const 
         return;
     }
     if (command != NULL && servers != NULL) {
-        BAD_KEY(x, servers, "apps.%s has both `command` and `servers`; stateway runs an app or reaches it, "
-                            "make two apps of it",
+        BAD_KEY(x, servers,
+                "apps.%s has both `command` and `servers`; stateway runs an app or reaches it, "
+                "make two apps of it",
                 name);
     } else if (command == NULL && servers == NULL) {
-        sw_config__error(x->errors, n->line, n->column,
-                         "apps.%s needs `command: [...]` (stateway runs it) or `servers: [...]` (it runs "
-                         "already)",
-                         name);
+        sw_config__error(
+            x->errors, n->line, n->column,
+            "apps.%s needs `command: [...]` (stateway runs it) or `servers: [...]` (it runs "
+            "already)",
+            name);
     } else if (servers != NULL) {
         for (size_t i = 0; i < SW_COUNTOF(command_only); i++) {
             struct sw_node *key = sw_node__get(n, command_only[i]);
@@ -229,16 +243,19 @@ static void check_app(struct sw_config_ctx *x, struct sw_config_app *app, const 
     }
     if (timeout == NULL) {
         app->health_timeout_ns = SW_MIN(app->health_timeout_ns, app->health_interval_ns);
-    } else if (fine(timeout) && !broken(interval) && app->health_timeout_ns > app->health_interval_ns) {
+    } else if (fine(timeout) && !broken(interval) &&
+               app->health_timeout_ns > app->health_interval_ns) {
         sw_schema__bad(x, timeout, "`timeout` is longer than `interval`: checks would overlap");
     }
     if (fine(per_try) && !broken(get2(x->root, "timeouts", "response")) &&
         app->retry_per_try_ns > x->config->timeouts.response_ns) {
-        sw_schema__bad(x, per_try, "`per-try` is longer than `timeouts.response` and would never be reached");
+        sw_schema__bad(x, per_try,
+                       "`per-try` is longer than `timeouts.response` and would never be reached");
     }
 }
 
-/* ---- routes -------------------------------------------------------------------------------------- */
+/* ---- routes
+ * -------------------------------------------------------------------------------------- */
 
 /* Does a path prefix cover all of what lies at or below another? Both without the last slash. */
 static bool covers(struct sw_slice prefix, struct sw_slice path)
@@ -249,7 +266,8 @@ static bool covers(struct sw_slice prefix, struct sw_slice path)
     return sw_slice_starts(path, prefix) && (path.len == prefix.len || path.ptr[prefix.len] == '/');
 }
 
-/* The literal beginning of a pattern, whole segments: "/cart" of "/cart/{id}/" and of "/cart/ *". */
+/* The literal beginning of a pattern, whole segments: "/cart" of "/cart/{id}/" and of "/cart/ *".
+ */
 static struct sw_slice literal(struct sw_slice pattern)
 {
     size_t star = sw_slice_find(pattern, '*'), brace = sw_slice_find(pattern, '{');
@@ -262,24 +280,29 @@ static struct sw_slice literal(struct sw_slice pattern)
 }
 
 static void check_cookie(struct sw_config_ctx *x, const struct sw_config_route *r,
-                         const struct sw_config_cookie *cookie, const struct sw_node *map, struct sw_node *route)
+                         const struct sw_config_cookie *cookie, const struct sw_node *map,
+                         struct sw_node *route)
 {
     struct sw_node *path = sw_node__get(map, "path"), *same_site = sw_node__get(map, "same-site");
 
-    if (fine(path) && fine(sw_node__get(route, "path")) && !covers(cookie->path, literal(r->path))) {
-        sw_schema__bad(x, path,
-                       "a browser would not send a cookie with the path `%.*s` to all of `%.*s`; write / or "
-                       "the beginning of the route's path",
-                       SW_QARG(cookie->path), SW_QARG(r->path));
+    if (fine(path) && fine(sw_node__get(route, "path")) &&
+        !covers(cookie->path, literal(r->path))) {
+        sw_schema__bad(
+            x, path,
+            "a browser would not send a cookie with the path `%.*s` to all of `%.*s`; write / or "
+            "the beginning of the route's path",
+            SW_QARG(cookie->path), SW_QARG(r->path));
     }
     if (fine(same_site) && cookie->same_site == 2 && cookie->secure != SW_SECURE_YES &&
         !broken(sw_node__get(map, "secure"))) {
-        sw_schema__bad(x, same_site, "`same-site: none` without HTTPS is thrown away by browsers; add `secure: "
-                                     "yes` (with HTTPS in front), or use lax");
+        sw_schema__bad(x, same_site,
+                       "`same-site: none` without HTTPS is thrown away by browsers; add `secure: "
+                       "yes` (with HTTPS in front), or use lax");
     }
 }
 
-static void check_lives(struct sw_config_ctx *x, struct sw_node *map, int64_t *idle_s, int64_t *absolute_s)
+static void check_lives(struct sw_config_ctx *x, struct sw_node *map, int64_t *idle_s,
+                        int64_t *absolute_s)
 {
     struct sw_node *idle = sw_node__get(map, "idle"), *absolute = sw_node__get(map, "absolute");
 
@@ -309,30 +332,37 @@ static void check_session(struct sw_config_ctx *x, struct sw_config_route *r, st
 {
     struct sw_node *map = sw_node__get(n, "session"), *key = sw_node__get(map, "key");
     struct sw_node *cookie = sw_node__get(map, "cookie"), *max = sw_node__get(map, "max-size");
-    struct sw_node *wait = get3(n, "session", "queue", "wait"), *inline_size = sw_node__get(map, "inline");
+    struct sw_node *wait = get3(n, "session", "queue", "wait"),
+                   *inline_size = sw_node__get(map, "inline");
     char text[SW_UNITS_TEXT_MAX];
 
     if (r->session.key_source == SW_KEY_PATH && fine(key) && fine(sw_node__get(n, "path")) &&
         !captures(r->path, r->session.key_name)) {
         sw_schema__bad(x, key, "`key: path.%.*s` names no {%.*s} of the route's path `%.*s`",
-                       SW_QARG(r->session.key_name), SW_QARG(r->session.key_name), SW_QARG(r->path));
+                       SW_QARG(r->session.key_name), SW_QARG(r->session.key_name),
+                       SW_QARG(r->path));
     }
     if (r->session.key_source != SW_KEY_COOKIE && fine(cookie) && fine(key)) {
-        BAD_KEY(x, cookie, "`cookie` is not used with `key: %.*s`; take one out", SW_QARG(key->text));
+        BAD_KEY(x, cookie, "`cookie` is not used with `key: %.*s`; take one out",
+                SW_QARG(key->text));
     } else {
         check_cookie(x, r, &r->session.cookie, cookie, n);
     }
     check_lives(x, map, &r->session.idle_s, &r->session.absolute_s);
     if (r->session.max_bytes == 0) {
         r->session.max_bytes = r->session.inline_bytes;
-    } else if (fine(max) && !broken(inline_size) && r->session.max_bytes > r->session.inline_bytes) {
-        sw_schema__bad(x, max, "`max-size` is above `inline` (%s); in this version (0.1) a state goes to the app "
-                               "in a header and is at most `inline`, up to 16KiB",
-                       sw_units__size_text(r->session.inline_bytes, text));
+    } else if (fine(max) && !broken(inline_size) &&
+               r->session.max_bytes > r->session.inline_bytes) {
+        sw_schema__bad(
+            x, max,
+            "`max-size` is above `inline` (%s); in this version (0.1) a state goes to the app "
+            "in a header and is at most `inline`, up to 16KiB",
+            sw_units__size_text(r->session.inline_bytes, text));
     }
     if (fine(wait) && !broken(get2(x->root, "timeouts", "exchange")) &&
         r->session.queue_wait_ns > x->config->timeouts.exchange_ns) {
-        sw_schema__bad(x, wait, "`wait` is longer than `timeouts.exchange` and would never be reached");
+        sw_schema__bad(x, wait,
+                       "`wait` is longer than `timeouts.exchange` and would never be reached");
     }
 }
 
@@ -342,13 +372,14 @@ static void check_route(struct sw_config_ctx *x, struct sw_config_route *r, stru
     struct sw_node *session = sw_node__get(n, "session"), *sticky = sw_node__get(n, "sticky");
 
     if (fine(strip) && fine(path) && !covers(r->strip, literal(r->path))) {
-        sw_schema__bad(x, strip, "`strip: %.*s` is no beginning of the route's path `%.*s` (whole segments, "
-                                 "without {name} and *)",
+        sw_schema__bad(x, strip,
+                       "`strip: %.*s` is no beginning of the route's path `%.*s` (whole segments, "
+                       "without {name} and *)",
                        SW_QARG(r->strip), SW_QARG(r->path));
     }
     if (r->sticky.cookie.name.len == 0 && fine(sw_node__get(n, "app"))) {
-        struct sw_slice name = sw_arena_printf(
-            x->arena, "pin-%.*s%c", SW_SARG(x->config->apps[r->app].name), '\0');
+        struct sw_slice name =
+            sw_arena_printf(x->arena, "pin-%.*s%c", SW_SARG(x->config->apps[r->app].name), '\0');
 
         if (name.len > 0) {
             r->sticky.cookie.name = sw_slice_head(name, name.len - 1);
@@ -356,10 +387,12 @@ static void check_route(struct sw_config_ctx *x, struct sw_config_route *r, stru
     }
     if (!broken(sw_node__get(n, "state"))) {
         if (session != NULL && r->placement != SW_PLACE_SESSION) {
-            BAD_KEY(x, session, "`session` says nothing without `state: session`; add that or take it out");
+            BAD_KEY(x, session,
+                    "`session` says nothing without `state: session`; add that or take it out");
         }
         if (sticky != NULL && r->placement != SW_PLACE_STICKY) {
-            BAD_KEY(x, sticky, "`sticky` says nothing without `state: sticky`; add that or take it out");
+            BAD_KEY(x, sticky,
+                    "`sticky` says nothing without `state: sticky`; add that or take it out");
         }
     }
     check_session(x, r, n);
@@ -367,7 +400,8 @@ static void check_route(struct sw_config_ctx *x, struct sw_config_route *r, stru
     check_lives(x, sticky, &r->sticky.idle_s, &r->sticky.absolute_s);
 }
 
-/* ---- cookies of several routes ------------------------------------------------------------------- */
+/* ---- cookies of several routes
+ * ------------------------------------------------------------------- */
 
 static const struct sw_config_cookie *cookie_of(const struct sw_config_route *r)
 {
@@ -395,8 +429,8 @@ static bool hosts_meet(struct sw_slice a, struct sw_slice b)
            (wild_b && sw_slice_ends(a, sw_slice_tail(b, 1)));
 }
 
-static void cookie_clash(struct sw_config_ctx *x, const struct sw_config_route *a, const struct sw_config_route *b,
-                         struct sw_node *node)
+static void cookie_clash(struct sw_config_ctx *x, const struct sw_config_route *a,
+                         const struct sw_config_route *b, struct sw_node *node)
 {
     const struct sw_config_cookie *ca = cookie_of(a), *cb = cookie_of(b);
     const char *kind = b->placement == SW_PLACE_SESSION ? "session" : "sticky";
@@ -404,19 +438,22 @@ static void cookie_clash(struct sw_config_ctx *x, const struct sw_config_route *
 
     at = at != NULL ? at : node;
     if (a->app != b->app) {
-        sw_config__error(x->errors, at->line, at->column,
-                         "two apps with one cookie name: `%.*s` is also that of app %.*s (line %u), and a "
-                         "browser sends one to both; write %s: { cookie: { name: %.*s-id } }",
-                         SW_QARG(cb->name), SW_QARG(x->config->apps[a->app].name), a->line, kind,
-                         SW_QARG(x->config->apps[b->app].name));
+        sw_config__error(
+            x->errors, at->line, at->column,
+            "two apps with one cookie name: `%.*s` is also that of app %.*s (line %u), and a "
+            "browser sends one to both; write %s: { cookie: { name: %.*s-id } }",
+            SW_QARG(cb->name), SW_QARG(x->config->apps[a->app].name), a->line, kind,
+            SW_QARG(x->config->apps[b->app].name));
     } else if (a->placement != b->placement) {
         sw_config__error(x->errors, at->line, at->column,
-                         "one cookie name for two things: `%.*s` is also that of the route in line %u, whose state "
+                         "one cookie name for two things: `%.*s` is also that of the route in line "
+                         "%u, whose state "
                          "lives elsewhere; give it another name",
                          SW_QARG(cb->name), a->line);
     } else {
         sw_config__error(x->errors, at->line, at->column,
-                         "the cookie `%.*s` has the path `%.*s` here and `%.*s` in line %u: a browser would keep "
+                         "the cookie `%.*s` has the path `%.*s` here and `%.*s` in line %u: a "
+                         "browser would keep "
                          "two and send both; give them one path, or two names",
                          SW_QARG(cb->name), SW_QARG(cb->path), SW_QARG(ca->path), a->line);
     }
@@ -442,7 +479,8 @@ static void check_cookies(struct sw_config_ctx *x)
                 (!covers(ca->path, cb->path) && !covers(cb->path, ca->path))) {
                 continue;
             }
-            if (a->app != b->app || a->placement != b->placement || !sw_slice_eq(ca->path, cb->path)) {
+            if (a->app != b->app || a->placement != b->placement ||
+                !sw_slice_eq(ca->path, cb->path)) {
                 cookie_clash(x, a, b, x->route_nodes[j]);
                 break; /* one complaint a route */
             }

@@ -1,7 +1,7 @@
 /* config/config.c - the way from text to snapshot, and questions to a snapshot.
  *
- * A snapshot is one block with struct sw_config at its beginning, sized from the tree; so freeing it
- * is one free, and what the parser took for itself is gone when it returns.
+ * A snapshot is one block with struct sw_config at its beginning, sized from the tree; so freeing
+ * it is one free, and what the parser took for itself is gone when it returns.
  */
 #include "config/config_priv.h"
 
@@ -18,7 +18,8 @@ static size_t snapshot_bytes(const struct sw_tree *tree, struct sw_slice name)
            tree->node_count * node + tree->text_bytes * 2 + name.len + 16384;
 }
 
-static enum sw_err fill(struct sw_tree *tree, struct sw_slice name, const struct sw_config_override *override,
+static enum sw_err fill(struct sw_tree *tree, struct sw_slice name,
+                        const struct sw_config_override *override,
                         const struct sw_config_world *world, struct sw_config **ret_config,
                         struct sw_config_errors *errors)
 {
@@ -52,8 +53,9 @@ static enum sw_err fill(struct sw_tree *tree, struct sw_slice name, const struct
 }
 
 enum sw_err sw_config__parse(struct sw_slice text, struct sw_slice name,
-                             const struct sw_config_override *override, const struct sw_config_world *world,
-                             struct sw_config **ret_config, struct sw_config_errors *errors)
+                             const struct sw_config_override *override,
+                             const struct sw_config_world *world, struct sw_config **ret_config,
+                             struct sw_config_errors *errors)
 {
     struct sw_config *config = NULL;
     struct sw_tree tree;
@@ -88,8 +90,8 @@ enum sw_err sw_config__parse(struct sw_slice text, struct sw_slice name,
 }
 
 enum sw_err sw_config_parse(struct sw_slice text, struct sw_slice name,
-                            const struct sw_config_override *override, struct sw_config **ret_config,
-                            struct sw_config_errors *errors)
+                            const struct sw_config_override *override,
+                            struct sw_config **ret_config, struct sw_config_errors *errors)
 {
     return sw_config__parse(text, name, override, &sw_config__world, ret_config, errors);
 }

@@ -5,7 +5,8 @@
 
 #define MEMORY_BYTES ((size_t)SW_CONFIG_ERRORS_MAX * SW_CONFIG_ERROR_BYTES_MAX)
 
-void sw_config__error(struct sw_config_errors *e, uint32_t line, uint32_t column, const char *fmt, ...)
+void sw_config__error(struct sw_config_errors *e, uint32_t line, uint32_t column, const char *fmt,
+                      ...)
 {
     char buf[SW_CONFIG_ERROR_BYTES_MAX];
     size_t len;

@@ -3,7 +3,8 @@
 
 #include <stdarg.h>
 
-/* ---- the words keys may have ------------------------------------------------------------------- */
+/* ---- the words keys may have -------------------------------------------------------------------
+ */
 
 /* The values of store/'s enum sw_sync, a room that this one does not see. */
 static const struct sw_key_name syncs[] = {
@@ -50,12 +51,13 @@ static const struct sw_key_name replays[] = {{"idempotent", SW_REPLAY_IDEMPOTENT
                                              {"never", SW_REPLAY_NEVER, false},
                                              {NULL, 0, false}};
 
-/* ---- the table ---------------------------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------------------------------
+ */
 
-#define MS(n)    ((n) * SW_NS_PER_MS)
-#define HOURS(n) ((n) * 3600 * SW_NS_PER_S)
+#define MS(n)    ((n)*SW_NS_PER_MS)
+#define HOURS(n) ((n)*3600 * SW_NS_PER_S)
 #define DAYS(n)  HOURS(24 * (n))
-#define KIB(n)   ((n) * 1024ull)
+#define KIB(n)   ((n)*1024ull)
 
 #define FIELD(of, type, member)                                                                    \
     .scope = (of), .offset = offsetof(type, member), .width = sizeof(((type *)0)->member)
@@ -67,7 +69,11 @@ static const struct sw_key_name replays[] = {{"idempotent", SW_REPLAY_IDEMPOTENT
 
 static const struct sw_key_row rows[] = {
 #define KEY(key_path, key_type, key_default, key_text, ...)                                        \
-    {.path = (key_path), .type = (key_type), .dflt = (key_default), .text = (key_text), __VA_ARGS__},
+    {.path = (key_path),                                                                           \
+     .type = (key_type),                                                                           \
+     .dflt = (key_default),                                                                        \
+     .text = (key_text),                                                                           \
+     __VA_ARGS__},
 #define LATER(key_path, key_text) {.path = (key_path), .text = (key_text), .kind = SW_KIND_LATER},
 #include "config/schema.def"
 #undef KEY
@@ -98,7 +104,8 @@ const struct sw_key_row *sw_schema__rows(size_t *ret_count)
     return rows;
 }
 
-/* ---- paths -------------------------------------------------------------------------------------- */
+/* ---- paths --------------------------------------------------------------------------------------
+ */
 
 const char *sw_schema__leaf(const char *path)
 {
@@ -123,7 +130,8 @@ static bool child_of(const struct sw_key_row *row, const char *path)
     return strchr(leaf, '.') == NULL && strcmp(leaf, "*") != 0;
 }
 
-/* ---- complaints ----------------------------------------------------------------------------------*/
+/* ---- complaints
+ * ----------------------------------------------------------------------------------*/
 
 void sw_schema__bad(struct sw_config_ctx *x, struct sw_node *n, const char *fmt, ...)
 {
@@ -144,7 +152,8 @@ bool sw_schema__want(struct sw_config_ctx *x, const struct sw_key_row *row, stru
         return true;
     }
     if (sw_node__empty(n)) {
-        sw_schema__bad(x, n, "`%s` needs %s, and nothing is written here; write it or take the key out",
+        sw_schema__bad(x, n,
+                       "`%s` needs %s, and nothing is written here; write it or take the key out",
                        sw_schema__leaf(row->path), needs);
     } else {
         sw_schema__bad(x, n, "`%s` needs %s, this is %s%s", sw_schema__leaf(row->path), needs,
@@ -204,11 +213,13 @@ static void unknown(struct sw_config_ctx *x, const char *path, struct sw_node *n
         const char *end = strrchr(at, '.');
 
         if (end == NULL) {
-            sw_config__error(x->errors, line, column, "`%.*s` belongs to the top of the file and not in %s",
-                             SW_QARG(n->key), in(x));
+            sw_config__error(x->errors, line, column,
+                             "`%.*s` belongs to the top of the file and not in %s", SW_QARG(n->key),
+                             in(x));
         } else {
-            sw_config__error(x->errors, line, column, "unknown key `%.*s` %s%s; there is one in %.*s",
-                             SW_QARG(n->key), x->where[0] == '\0' ? "" : "in ", in(x), (int)(end - at), at);
+            sw_config__error(x->errors, line, column,
+                             "unknown key `%.*s` %s%s; there is one in %.*s", SW_QARG(n->key),
+                             x->where[0] == '\0' ? "" : "in ", in(x), (int)(end - at), at);
         }
     } else if (leaf != NULL) {
         sw_config__error(x->errors, line, column, "unknown key `%.*s` %s%s; did you mean `%s`?",
@@ -225,12 +236,13 @@ static void unknown(struct sw_config_ctx *x, const char *path, struct sw_node *n
                 len += (size_t)SW_MAX(put, 0);
             }
         }
-        sw_config__error(x->errors, line, column, "unknown key `%.*s` %s%s; known here: %s", SW_QARG(n->key),
-                         x->where[0] == '\0' ? "" : "in ", in(x), known);
+        sw_config__error(x->errors, line, column, "unknown key `%.*s` %s%s; known here: %s",
+                         SW_QARG(n->key), x->where[0] == '\0' ? "" : "in ", in(x), known);
     }
 }
 
-/* ---- values ------------------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------------------------------
+ */
 
 static void *target(struct sw_config_ctx *x, const struct sw_key_row *row)
 {
@@ -336,8 +348,8 @@ static bool quantity(struct sw_config_ctx *x, const struct sw_key_row *row, stru
             sw_schema__bad(x, n, "`%s` needs a number, this is %s: `%.*s`", leaf, sw_node__what(n),
                            SW_SARG(sw_config__said(n)));
         } else {
-            sw_schema__bad(x, n, "`%s` needs %s such as %s, and this is `%.*s`: %s", leaf, unit.needs,
-                           unit.such, SW_SARG(sw_config__said(n)), why);
+            sw_schema__bad(x, n, "`%s` needs %s such as %s, and this is `%.*s`: %s", leaf,
+                           unit.needs, unit.such, SW_SARG(sw_config__said(n)), why);
         }
         return false;
     }
@@ -492,13 +504,15 @@ bool sw_schema__value(struct sw_config_ctx *x, const struct sw_key_row *row, str
     case SW_KIND_LATER:
         break;
     }
-    sw_config__error(x->errors, n->key_line, n->key_column, "`%.*s` is not in this version (0.1)%s%s",
-                     SW_QARG(n->key), row->text != NULL ? ": " : "", row->text != NULL ? row->text : "");
+    sw_config__error(x->errors, n->key_line, n->key_column,
+                     "`%.*s` is not in this version (0.1)%s%s", SW_QARG(n->key),
+                     row->text != NULL ? ": " : "", row->text != NULL ? row->text : "");
     n->bad = true;
     return false;
 }
 
-/* ---- the walk ----------------------------------------------------------------------------------- */
+/* ---- the walk -----------------------------------------------------------------------------------
+ */
 
 /* The default goes the way of a written value, so the table cannot promise what is refused. */
 static void set_default(struct sw_config_ctx *x, const struct sw_key_row *row)
@@ -521,7 +535,8 @@ static void set_default(struct sw_config_ctx *x, const struct sw_key_row *row)
     SW_ASSERT(x->errors->count == before);
 }
 
-static void missing(struct sw_config_ctx *x, const struct sw_key_row *row, const struct sw_node *node)
+static void missing(struct sw_config_ctx *x, const struct sw_key_row *row,
+                    const struct sw_node *node)
 {
     const char *leaf = sw_schema__leaf(row->path);
 
@@ -532,10 +547,11 @@ static void missing(struct sw_config_ctx *x, const struct sw_key_row *row, const
         const struct sw_config *c = x->config;
         struct sw_slice app = c->app_count > 0 ? c->apps[0].name : SW_S("web");
 
-        sw_config__error(x->errors, 0, 0,
-                         "`routes` is missing; for all requests to go to one app write: routes: [ { path: "
-                         "/*, app: %.*s, state: none } ]",
-                         SW_SARG(app));
+        sw_config__error(
+            x->errors, 0, 0,
+            "`routes` is missing; for all requests to go to one app write: routes: [ { path: "
+            "/*, app: %.*s, state: none } ]",
+            SW_SARG(app));
     } else if (node != NULL && node->kind == SW_NODE_MAP) {
         sw_config__error(x->errors, node->line, node->column, "`%s` is missing in %s", leaf, in(x));
     }

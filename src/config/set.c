@@ -16,7 +16,8 @@ static const char *leaf(const struct sw_key_row *row)
     return sw_schema__leaf(row->path);
 }
 
-/* ---- characters --------------------------------------------------------------------------------- */
+/* ---- characters ---------------------------------------------------------------------------------
+ */
 
 static bool alnum(char c)
 {
@@ -71,8 +72,10 @@ static const char *url_path(struct sw_slice s, const char *others)
             }
             continue;
         }
-        if (!alnum(c) && (c == '\0' || (strchr("/-._~!$&'()+,;=:@", c) == NULL && strchr(others, c) == NULL))) {
-            return "must be a path as it stands in a request (no blanks, ? or #; others percent-encoded)";
+        if (!alnum(c) &&
+            (c == '\0' || (strchr("/-._~!$&'()+,;=:@", c) == NULL && strchr(others, c) == NULL))) {
+            return "must be a path as it stands in a request (no blanks, ? or #; others "
+                   "percent-encoded)";
         }
     }
     while (rest.len > 0) {
@@ -81,8 +84,9 @@ static const char *url_path(struct sw_slice s, const char *others)
             return "must have no . or .. segments";
         }
     }
-    return sw_slice_ends(s, SW_S("/.")) || sw_slice_ends(s, SW_S("/..")) ? "must have no . or .. segments"
-                                                                         : NULL;
+    return sw_slice_ends(s, SW_S("/.")) || sw_slice_ends(s, SW_S("/.."))
+               ? "must have no . or .. segments"
+               : NULL;
 }
 
 const char *sw_set__check_text(struct sw_slice text)
@@ -132,8 +136,9 @@ const char *sw_set__check_cookie_name(struct sw_slice text)
     if (!token(text) || text.len > 128) {
         return "must be letters, digits and - _ . (a token), at most 128";
     }
-    return sw_slice_starts_nocase(text, SW_S("__")) ? "gets its __Host- from stateway where that is allowed"
-                                                    : NULL;
+    return sw_slice_starts_nocase(text, SW_S("__"))
+               ? "gets its __Host- from stateway where that is allowed"
+               : NULL;
 }
 
 const char *sw_set__check_cookie_path(struct sw_slice text)
@@ -146,10 +151,12 @@ const char *sw_set__check_cookie_path(struct sw_slice text)
     if (sw_slice_find(text, ';') < text.len) {
         return "must have no ;";
     }
-    return text.len == 1 || text.ptr[text.len - 1] != '/' ? NULL : "must not end with / (but / itself)";
+    return text.len == 1 || text.ptr[text.len - 1] != '/' ? NULL
+                                                          : "must not end with / (but / itself)";
 }
 
-/* ---- addresses ---------------------------------------------------------------------------------- */
+/* ---- addresses ----------------------------------------------------------------------------------
+ */
 
 bool sw_set__addr(struct sw_config_ctx *x, struct sw_node *n, const char *who, struct sw_slice text,
                   bool names, struct sw_addr *ret_addr)
@@ -163,28 +170,33 @@ bool sw_set__addr(struct sw_config_ctx *x, struct sw_node *n, const char *who, s
         return true;
     }
     if (err != SW_E_SYNTAX) {
-        sw_schema__bad(x, n, "%s: the name in `%.*s` is not known here; write a numeric address, or start "
-                             "when the name can be looked up",
-                       who, SW_SARG(said));
+        sw_schema__bad(
+            x, n,
+            "%s: the name in `%.*s` is not known here; write a numeric address, or start "
+            "when the name can be looked up",
+            who, SW_SARG(said));
     } else if (sw_slice_u64(text, &port)) {
-        sw_schema__bad(x, n, "%s needs HOST:PORT, [::]:PORT or unix:PATH, and this is a port; write "
-                             "127.0.0.1:%.*s",
+        sw_schema__bad(x, n,
+                       "%s needs HOST:PORT, [::]:PORT or unix:PATH, and this is a port; write "
+                       "127.0.0.1:%.*s",
                        who, SW_SARG(said));
     } else if (sw_slice_starts(text, SW_S(":"))) {
-        sw_schema__bad(x, n, "%s needs HOST:PORT, and the host is missing; write 0.0.0.0%.*s for all "
-                             "addresses of this machine",
+        sw_schema__bad(x, n,
+                       "%s needs HOST:PORT, and the host is missing; write 0.0.0.0%.*s for all "
+                       "addresses of this machine",
                        who, SW_SARG(said));
     } else if (sw_slice_find(text, ':') == text.len) {
-        sw_schema__bad(x, n, "%s needs HOST:PORT, [::]:PORT or unix:PATH, and `%.*s` has no port", who,
-                       SW_SARG(said));
+        sw_schema__bad(x, n, "%s needs HOST:PORT, [::]:PORT or unix:PATH, and `%.*s` has no port",
+                       who, SW_SARG(said));
     } else {
-        sw_schema__bad(x, n, "%s needs HOST:PORT%s, [::]:PORT or unix:PATH, and this is `%.*s`", who,
-                       names ? "" : " with a numeric host", SW_SARG(said));
+        sw_schema__bad(x, n, "%s needs HOST:PORT%s, [::]:PORT or unix:PATH, and this is `%.*s`",
+                       who, names ? "" : " with a numeric host", SW_SARG(said));
     }
     return false;
 }
 
-void sw_set__listen_address(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
+void sw_set__listen_address(struct sw_config_ctx *x, const struct sw_key_row *row,
+                            struct sw_node *n)
 {
     if (!sw_schema__want(x, row, n, SW_NODE_TEXT, "HOST:PORT, [::]:PORT or unix:PATH")) {
         return;
@@ -200,15 +212,18 @@ void sw_set__listen(struct sw_config_ctx *x, const struct sw_key_row *row, struc
     const char *where = x->where;
 
     if (n->kind == SW_NODE_TEXT && !sw_node__empty(n)) {
-        sw_schema__bad(x, n, "`listen` needs a list of maps; write: listen: [ { address: \"%.*s\" } ]",
+        sw_schema__bad(x, n,
+                       "`listen` needs a list of maps; write: listen: [ { address: \"%.*s\" } ]",
                        SW_SARG(sw_config__said(n)));
         return;
     }
-    if (!sw_schema__want(x, row, n, SW_NODE_LIST, "a list of maps: [ { address: 127.0.0.1:8080 } ]")) {
+    if (!sw_schema__want(x, row, n, SW_NODE_LIST,
+                         "a list of maps: [ { address: 127.0.0.1:8080 } ]")) {
         return;
     }
     if (n->count == 0 || n->count > SW_LISTEN_MAX) {
-        sw_schema__bad(x, n, "`listen` needs 1 to %u places, these are %u", SW_LISTEN_MAX, n->count);
+        sw_schema__bad(x, n, "`listen` needs 1 to %u places, these are %u", SW_LISTEN_MAX,
+                       n->count);
         return;
     }
     x->config->listen_count = 0;
@@ -217,8 +232,9 @@ void sw_set__listen(struct sw_config_ctx *x, const struct sw_key_row *row, struc
             continue;
         }
         if (item->kind != SW_NODE_MAP) {
-            sw_schema__bad(x, item, "`listen` needs maps in its list, this is %s; write: - address: "
-                                    "127.0.0.1:8080",
+            sw_schema__bad(x, item,
+                           "`listen` needs maps in its list, this is %s; write: - address: "
+                           "127.0.0.1:8080",
                            sw_node__what(item));
             continue;
         }
@@ -258,7 +274,8 @@ static const char *net_parse(struct sw_slice text, struct sw_config_net *net, bo
     }
     bits = bits_max;
     if (has_bits && (!sw_slice_u64(bits_text, &bits) || bits > bits_max)) {
-        return bits_max == 32 ? "needs /0 to /32 behind the address" : "needs /0 to /128 behind the address";
+        return bits_max == 32 ? "needs /0 to /32 behind the address"
+                              : "needs /0 to /128 behind the address";
     }
     net->bits = (uint8_t)(bits_max == 32 ? bits + 96 : bits);
     whole = *net;
@@ -275,8 +292,9 @@ static void loose_net(struct sw_config_ctx *x, struct sw_node *n, const struct s
     bool v4 = sw_slice_find(n->text, ':') == n->text.len;
 
     (void)inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? net->addr + 12 : net->addr, text, sizeof(text));
-    sw_schema__bad(x, n, "`%.*s` names a host and a network; write %s/%u for the network, or the address "
-                         "without /",
+    sw_schema__bad(x, n,
+                   "`%.*s` names a host and a network; write %s/%u for the network, or the address "
+                   "without /",
                    SW_SARG(sw_config__said(n)), text, v4 ? net->bits - 96u : net->bits);
 }
 
@@ -308,7 +326,8 @@ void sw_set__trusted(struct sw_config_ctx *x, const struct sw_key_row *row, stru
         }
         why = net_parse(item->text, &nets[c->net_count], &loose);
         if (why != NULL) {
-            sw_schema__bad(x, item, "`trusted` %s, and this is `%.*s`", why, SW_SARG(sw_config__said(item)));
+            sw_schema__bad(x, item, "`trusted` %s, and this is `%.*s`", why,
+                           SW_SARG(sw_config__said(item)));
         } else if (loose) {
             loose_net(x, item, &nets[c->net_count]);
         } else {
@@ -347,11 +366,14 @@ void sw_set__admin_address(struct sw_config_ctx *x, const struct sw_key_row *row
     }
 }
 
-/* ---- store, workers ------------------------------------------------------------------------------ */
+/* ---- store, workers
+ * ------------------------------------------------------------------------------ */
 
-bool sw_set__store_text(struct sw_config_ctx *x, struct sw_node *n, const char *who, struct sw_slice text)
+bool sw_set__store_text(struct sw_config_ctx *x, struct sw_node *n, const char *who,
+                        struct sw_slice text)
 {
-    static const char *const later[] = {"journal:", "redis:", "redis+sentinel:", "redis+cluster:", "rediss:"};
+    static const char *const later[] = {
+        "journal:", "redis:", "redis+sentinel:", "redis+cluster:", "rediss:"};
     struct sw_slice said = n->secret ? sw_config__said(n) : sw_config__short(text);
 
     if (sw_slice_eq(text, SW_S("memory:"))) {
@@ -359,20 +381,23 @@ bool sw_set__store_text(struct sw_config_ctx *x, struct sw_node *n, const char *
         x->config->store_path = SW_S("");
         return true;
     }
-    if (sw_slice_starts(text, SW_S("lmdb:")) && sw_set__check_path(sw_slice_tail(text, 5)) == NULL) {
+    if (sw_slice_starts(text, SW_S("lmdb:")) &&
+        sw_set__check_path(sw_slice_tail(text, 5)) == NULL) {
         x->config->store_kind = SW_S("lmdb");
         x->config->store_path = sw_schema__keep(x, sw_slice_tail(text, 5));
         return true;
     }
     for (size_t i = 0; i < SW_COUNTOF(later); i++) {
         if (sw_slice_starts(text, sw_slice_cstr(later[i]))) {
-            sw_schema__bad(x, n, "%s: `%s` is not in this version (0.1); it has lmdb:PATH and memory:", who,
-                           later[i]);
+            sw_schema__bad(
+                x, n, "%s: `%s` is not in this version (0.1); it has lmdb:PATH and memory:", who,
+                later[i]);
             return false;
         }
     }
-    sw_schema__bad(x, n, "%s needs lmdb:PATH or memory:, and this is `%.*s`; for a folder write lmdb:./state",
-                   who, SW_SARG(said));
+    sw_schema__bad(
+        x, n, "%s needs lmdb:PATH or memory:, and this is `%.*s`; for a folder write lmdb:./state",
+        who, SW_SARG(said));
     return false;
 }
 
@@ -390,7 +415,8 @@ void sw_set__workers(struct sw_config_ctx *x, const struct sw_key_row *row, stru
     if (!sw_schema__want(x, row, n, SW_NODE_TEXT, "a number or auto")) {
         return;
     }
-    if (!sw_slice_eq(n->text, SW_S("auto")) && (!sw_slice_u64(n->text, &value) || value < 1 || value > 256)) {
+    if (!sw_slice_eq(n->text, SW_S("auto")) &&
+        (!sw_slice_u64(n->text, &value) || value < 1 || value > 256)) {
         sw_schema__bad(x, n, "`workers` needs 1 to 256 or auto, and this is `%.*s`",
                        SW_SARG(sw_config__said(n)));
         return;
@@ -398,7 +424,8 @@ void sw_set__workers(struct sw_config_ctx *x, const struct sw_key_row *row, stru
     x->config->workers = (uint32_t)value;
 }
 
-/* ---- apps ---------------------------------------------------------------------------------------- */
+/* ---- apps
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *app_name_why(struct sw_slice name)
 {
@@ -421,11 +448,13 @@ void sw_set__apps(struct sw_config_ctx *x, const struct sw_key_row *row, struct 
     const char *where = x->where;
 
     if (n->kind == SW_NODE_LIST) {
-        sw_schema__bad(x, n, "`apps` needs a map, this is a list; write the name first: apps: { web: { "
-                             "command: [...] } }");
+        sw_schema__bad(x, n,
+                       "`apps` needs a map, this is a list; write the name first: apps: { web: { "
+                       "command: [...] } }");
         return;
     }
-    if (!sw_schema__want(x, row, n, SW_NODE_MAP, "a map of apps: { web: { command: [node, server.js] } }")) {
+    if (!sw_schema__want(x, row, n, SW_NODE_MAP,
+                         "a map of apps: { web: { command: [node, server.js] } }")) {
         return;
     }
     if (n->count == 0 || n->count > SW_APPS_MAX) {
@@ -448,12 +477,12 @@ void sw_set__apps(struct sw_config_ctx *x, const struct sw_key_row *row, struct 
         (void)snprintf(deeper, sizeof(deeper), "apps.%.*s", SW_QARG(item->key));
         x->where = deeper;
         if (why != NULL) {
-            sw_config__error(x->errors, item->key_line, item->key_column, "the name of an app %s: `%.*s`", why,
-                             SW_QARG(item->key));
+            sw_config__error(x->errors, item->key_line, item->key_column,
+                             "the name of an app %s: `%.*s`", why, SW_QARG(item->key));
         }
         if (!item->bad && item->kind != SW_NODE_MAP) {
-            sw_schema__bad(x, item, "%s needs a map with `command` or `servers`, this is %s", deeper,
-                           sw_node__what(item));
+            sw_schema__bad(x, item, "%s needs a map with `command` or `servers`, this is %s",
+                           deeper, sw_node__what(item));
         }
         sw_schema__walk(x, "apps.*", item->kind == SW_NODE_MAP ? item : NULL);
         x->where = where;
@@ -467,8 +496,10 @@ void sw_set__command(struct sw_config_ctx *x, const struct sw_key_row *row, stru
     size_t count = 0;
 
     if (n->kind == SW_NODE_TEXT && !sw_node__empty(n)) {
-        sw_schema__bad(x, n, "`command` needs a list, one text an argument, this is a text; write: [node, "
-                             "server.js]");
+        sw_schema__bad(
+            x, n,
+            "`command` needs a list, one text an argument, this is a text; write: [node, "
+            "server.js]");
         return;
     }
     if (!sw_schema__want(x, row, n, SW_NODE_LIST, "a list of texts")) {
@@ -483,13 +514,15 @@ void sw_set__command(struct sw_config_ctx *x, const struct sw_key_row *row, stru
             n->bad = true;
         } else if (item->kind != SW_NODE_TEXT) {
             n->bad = true;
-            sw_schema__bad(x, item, "`command` needs texts in its list, this is %s%s", sw_node__what(item),
+            sw_schema__bad(x, item, "`command` needs texts in its list, this is %s%s",
+                           sw_node__what(item),
                            item->kind == SW_NODE_MAP ? "; put {port} and {socket} in quotes" : "");
         } else {
             argv[count++] = sw_schema__keep(x, item->text).ptr;
         }
     }
-    if (n->count == 0 || (n->first->kind == SW_NODE_TEXT && !n->first->bad && n->first->text.len == 0)) {
+    if (n->count == 0 ||
+        (n->first->kind == SW_NODE_TEXT && !n->first->bad && n->first->text.len == 0)) {
         sw_schema__bad(x, n, "`command` needs a program to run; write: [node, server.js]");
         return;
     }
@@ -524,8 +557,8 @@ void sw_set__environment(struct sw_config_ctx *x, const struct sw_key_row *row, 
             sw_config__error(x->errors, item->key_line, item->key_column,
                              "`PORT` is what stateway tells the command; take it out");
         } else if (!item->bad && item->kind != SW_NODE_TEXT) {
-            sw_schema__bad(x, item, "`%.*s` in `environment` needs a text, this is %s", SW_QARG(item->key),
-                           sw_node__what(item));
+            sw_schema__bad(x, item, "`%.*s` in `environment` needs a text, this is %s",
+                           SW_QARG(item->key), sw_node__what(item));
         } else if (!item->bad) {
             env[count++] = (struct sw_config_env){sw_schema__keep(x, item->key),
                                                   sw_schema__keep(x, item->text)};
@@ -540,15 +573,18 @@ void sw_set__replicas(struct sw_config_ctx *x, const struct sw_key_row *row, str
     struct sw_key_row number = *row;
 
     if (n->kind == SW_NODE_MAP) {
-        sw_schema__bad(x, n, "`replicas` as a map (scaling by load) is not in this version (0.1); write a "
-                             "number");
+        sw_schema__bad(
+            x, n,
+            "`replicas` as a map (scaling by load) is not in this version (0.1); write a "
+            "number");
         return;
     }
     number.kind = SW_KIND_COUNT;
     (void)sw_schema__value(x, &number, n);
 }
 
-void sw_set__server_address(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
+void sw_set__server_address(struct sw_config_ctx *x, const struct sw_key_row *row,
+                            struct sw_node *n)
 {
     if (!sw_schema__want(x, row, n, SW_NODE_TEXT, "HOST:PORT or unix:PATH")) {
         return;
@@ -584,7 +620,8 @@ void sw_set__servers(struct sw_config_ctx *x, const struct sw_key_row *row, stru
         return;
     }
     if (n->count == 0 || n->count > SW_REPLICAS_MAX) {
-        sw_schema__bad(x, n, "`servers` needs 1 to %u addresses, these are %u", SW_REPLICAS_MAX, n->count);
+        sw_schema__bad(x, n, "`servers` needs 1 to %u addresses, these are %u", SW_REPLICAS_MAX,
+                       n->count);
         return;
     }
     servers = sw_arena_array(x->arena, n->count, struct sw_config_server);
@@ -604,8 +641,9 @@ void sw_set__servers(struct sw_config_ctx *x, const struct sw_key_row *row, stru
         for (size_t i = 0; i < count; i++) {
             if (sw_slice_eq(servers[i].text, x->server->text)) {
                 sw_schema__bad(x, item, "`%.*s` is in `servers` twice; give it a weight instead",
-                               SW_SARG(sw_config__said(item->kind == SW_NODE_TEXT ? item
-                                                                                  : sw_node__get(item, "address"))));
+                               SW_SARG(sw_config__said(item->kind == SW_NODE_TEXT
+                                                           ? item
+                                                           : sw_node__get(item, "address"))));
             }
         }
         count++;
@@ -616,7 +654,8 @@ void sw_set__servers(struct sw_config_ctx *x, const struct sw_key_row *row, stru
     x->app->server_count = count;
 }
 
-/* ---- routes -------------------------------------------------------------------------------------- */
+/* ---- routes
+ * -------------------------------------------------------------------------------------- */
 
 void sw_set__routes(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
 {
@@ -627,7 +666,8 @@ void sw_set__routes(struct sw_config_ctx *x, const struct sw_key_row *row, struc
         return;
     }
     if (n->count == 0 || n->count > SW_ROUTES_MAX) {
-        sw_schema__bad(x, n, "`routes` needs 1 to %u routes, these are %u", SW_ROUTES_MAX, n->count);
+        sw_schema__bad(x, n, "`routes` needs 1 to %u routes, these are %u", SW_ROUTES_MAX,
+                       n->count);
         return;
     }
     c->routes = sw_arena_array(x->arena, n->count, struct sw_config_route);
@@ -640,7 +680,8 @@ void sw_set__routes(struct sw_config_ctx *x, const struct sw_key_row *row, struc
             continue;
         }
         if (item->kind != SW_NODE_MAP) {
-            sw_schema__bad(x, item, "`routes` needs maps in its list, this is %s; write: - path: /*",
+            sw_schema__bad(x, item,
+                           "`routes` needs maps in its list, this is %s; write: - path: /*",
                            sw_node__what(item));
             continue;
         }
@@ -675,7 +716,8 @@ static const char *host_why(struct sw_slice host)
         }
         memcpy(text, ip.ptr, ip.len);
         text[ip.len] = '\0';
-        return inet_pton(AF_INET6, text, ignored) == 1 ? NULL : "has brackets around no IPv6 address";
+        return inet_pton(AF_INET6, text, ignored) == 1 ? NULL
+                                                       : "has brackets around no IPv6 address";
     }
     if (sw_slice_find(rest, ':') < rest.len) {
         return "is written without port";
@@ -686,7 +728,8 @@ static const char *host_why(struct sw_slice host)
     do {
         (void)sw_slice_cut(rest, '.', &label, &rest);
         if (label.len == 0 || label.len > 63 || !all(label, "-_")) {
-            return "must be a host name: labels of letters, digits and hyphens with dots between them";
+            return "must be a host name: labels of letters, digits and hyphens with dots between "
+                   "them";
         }
     } while (rest.len > 0);
     return NULL;
@@ -760,10 +803,12 @@ static const char *pattern_why(struct sw_slice path)
             return "has more than 64 segments";
         }
         if (sw_slice_find(segment, '*') < segment.len && (segment.len != 1 || more)) {
-            return segment.len == 1 ? "has a * before its end; {name} stands for one segment"
-                                    : "has a * inside a segment; it stands alone, at the end: /cart/*";
+            return segment.len == 1
+                       ? "has a * before its end; {name} stands for one segment"
+                       : "has a * inside a segment; it stands alone, at the end: /cart/*";
         }
-        if (sw_slice_find(segment, '{') < segment.len || sw_slice_find(segment, '}') < segment.len) {
+        if (sw_slice_find(segment, '{') < segment.len ||
+            sw_slice_find(segment, '}') < segment.len) {
             why = capture_why(segment, names, &count);
             if (why != NULL) {
                 return why;
@@ -821,8 +866,9 @@ void sw_set__methods(struct sw_config_ctx *x, const struct sw_key_row *row, stru
         return;
     }
     if (n->count == 0 || n->count > METHODS_MAX) {
-        sw_schema__bad(x, n, "`methods` needs 1 to %u methods, these are %u; without the key all are taken",
-                       METHODS_MAX, n->count);
+        sw_schema__bad(
+            x, n, "`methods` needs 1 to %u methods, these are %u; without the key all are taken",
+            METHODS_MAX, n->count);
         return;
     }
     methods = sw_arena_array(x->arena, n->count, struct sw_slice);
@@ -846,7 +892,8 @@ void sw_set__methods(struct sw_config_ctx *x, const struct sw_key_row *row, stru
     x->route->method_count = count;
 }
 
-static const char *header_name_why(struct sw_slice name, const struct sw_config_env *before, size_t count)
+static const char *header_name_why(struct sw_slice name, const struct sw_config_env *before,
+                                   size_t count)
 {
     if (!token(name) || name.len > 128) {
         return "is no name of a header";
@@ -888,8 +935,8 @@ void sw_set__headers(struct sw_config_ctx *x, const struct sw_key_row *row, stru
             sw_config__error(x->errors, item->key_line, item->key_column, "`headers`: `%.*s` %s",
                              SW_QARG(item->key), why);
         } else if (!item->bad && item->kind != SW_NODE_TEXT) {
-            sw_schema__bad(x, item, "`%.*s` in `headers` needs a text, this is %s", SW_QARG(item->key),
-                           sw_node__what(item));
+            sw_schema__bad(x, item, "`%.*s` in `headers` needs a text, this is %s",
+                           SW_QARG(item->key), sw_node__what(item));
         } else if (!item->bad && control(item->text)) {
             sw_schema__bad(x, item, "`%.*s` in `headers` has a control character in its value",
                            SW_QARG(item->key));
@@ -926,10 +973,11 @@ void sw_set__app(struct sw_config_ctx *x, const struct sw_key_row *row, struct s
     if (c->app_count == 0) {
         n->bad = true; /* what is wrong with `apps` was said */
     } else if (near.len > 0) {
-        sw_schema__bad(x, n, "there is no app `%.*s`; did you mean `%.*s`?", SW_SARG(sw_config__said(n)),
-                       SW_QARG(near));
+        sw_schema__bad(x, n, "there is no app `%.*s`; did you mean `%.*s`?",
+                       SW_SARG(sw_config__said(n)), SW_QARG(near));
     } else {
-        sw_schema__bad(x, n, "there is no app `%.*s`; add it to `apps`, or name one that is there: %.*s",
+        sw_schema__bad(x, n,
+                       "there is no app `%.*s`; add it to `apps`, or name one that is there: %.*s",
                        SW_SARG(sw_config__said(n)), SW_QARG(c->apps[0].name));
     }
 }
@@ -949,9 +997,11 @@ void sw_set__key(struct sw_config_ctx *x, const struct sw_key_row *row, struct s
         return;
     }
     if (sw_slice_starts(n->text, SW_S("claim.")) || sw_slice_starts(n->text, SW_S("tls."))) {
-        sw_schema__bad(x, n, "`key: %.*s` is not in this version (0.1); it has cookie, path.NAME, header.NAME "
-                             "and query.NAME",
-                       SW_SARG(sw_config__said(n)));
+        sw_schema__bad(
+            x, n,
+            "`key: %.*s` is not in this version (0.1); it has cookie, path.NAME, header.NAME "
+            "and query.NAME",
+            SW_SARG(sw_config__said(n)));
         return;
     }
     for (size_t i = 0; i < SW_COUNTOF(sources); i++) {
@@ -962,16 +1012,17 @@ void sw_set__key(struct sw_config_ctx *x, const struct sw_key_row *row, struct s
         }
         name = sw_slice_tail(n->text, prefix.len);
         if (!token(name) || name.len > 64) {
-            sw_schema__bad(x, n, "`key` needs a name behind %s, and this is `%.*s`", sources[i].prefix,
-                           SW_SARG(sw_config__said(n)));
+            sw_schema__bad(x, n, "`key` needs a name behind %s, and this is `%.*s`",
+                           sources[i].prefix, SW_SARG(sw_config__said(n)));
             return;
         }
         x->route->session.key_source = sources[i].source;
         x->route->session.key_name = sw_schema__keep(x, name);
         return;
     }
-    sw_schema__bad(x, n, "`%s` needs cookie, path.NAME, header.NAME or query.NAME, and this is `%.*s`", leaf(row),
-                   SW_SARG(sw_config__said(n)));
+    sw_schema__bad(x, n,
+                   "`%s` needs cookie, path.NAME, header.NAME or query.NAME, and this is `%.*s`",
+                   leaf(row), SW_SARG(sw_config__said(n)));
 }
 
 void sw_set__expose(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
@@ -980,7 +1031,8 @@ void sw_set__expose(struct sw_config_ctx *x, const struct sw_key_row *row, struc
         return;
     }
     for (struct sw_node *item = n->first; item != NULL; item = item->next) {
-        if (item->bad || !sw_schema__want(x, row, item, SW_NODE_TEXT, "verdict or instance in its list")) {
+        if (item->bad ||
+            !sw_schema__want(x, row, item, SW_NODE_TEXT, "verdict or instance in its list")) {
             continue;
         }
         if (sw_slice_eq(item->text, SW_S("verdict"))) {
@@ -988,7 +1040,8 @@ void sw_set__expose(struct sw_config_ctx *x, const struct sw_key_row *row, struc
         } else if (sw_slice_eq(item->text, SW_S("instance"))) {
             x->route->expose_instance = true;
         } else {
-            sw_schema__bad(x, item, "`expose` needs verdict or instance in its list, and this is `%.*s`",
+            sw_schema__bad(x, item,
+                           "`expose` needs verdict or instance in its list, and this is `%.*s`",
                            SW_SARG(sw_config__said(item)));
         }
     }

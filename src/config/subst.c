@@ -1,7 +1,7 @@
 /* config/subst.c - ${NAME}, ${file:PATH} and $$ in the texts of the tree.
  *
- * Once and not again in what was filled in. Keys are left alone. Whatever came from outside the file
- * is marked secret, so that no complaint prints it.
+ * Once and not again in what was filled in. Keys are left alone. Whatever came from outside the
+ * file is marked secret, so that no complaint prints it.
  */
 #include "config/config_priv.h"
 
@@ -99,8 +99,9 @@ static void put_env(struct subst *s, struct sw_slice name, struct sw_out *out)
     text[name.len] = '\0';
     value = s->world->env != NULL ? s->world->env(s->world->arg, text) : NULL;
     if (value == NULL) {
-        COMPLAIN(s, "the environment has no variable `%s`; set it, or write $${%s} for the text itself",
-                 text, text);
+        COMPLAIN(
+            s, "the environment has no variable `%s`; set it, or write $${%s} for the text itself",
+            text, text);
         return;
     }
     if (strnlen(value, SW_CONFIG_SUBST_BYTES_MAX + 1) > SW_CONFIG_SUBST_BYTES_MAX) {
@@ -171,9 +172,11 @@ static size_t one(struct subst *s, struct sw_slice rest, struct sw_out *out)
         return 1;
     }
     if (rest.len == 0 || rest.ptr[0] != '{') {
-        COMPLAIN(s, "a single $ in `%.*s`: write ${NAME} for a variable of the environment, or $$ for a "
-                    "dollar",
-                 SW_QARG(s->n->raw));
+        COMPLAIN(
+            s,
+            "a single $ in `%.*s`: write ${NAME} for a variable of the environment, or $$ for a "
+            "dollar",
+            SW_QARG(s->n->raw));
         return 0;
     }
     end = sw_slice_find(rest, '}');

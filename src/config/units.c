@@ -114,8 +114,8 @@ static const char *spell(uint64_t value, const struct unit *units, size_t count,
             best = i;
         }
     }
-    (void)snprintf(buf, SW_UNITS_TEXT_MAX, "%llu%s", (unsigned long long)(value / units[best].factor),
-                   units[best].text);
+    (void)snprintf(buf, SW_UNITS_TEXT_MAX, "%llu%s",
+                   (unsigned long long)(value / units[best].factor), units[best].text);
     return buf;
 }
 

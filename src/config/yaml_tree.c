@@ -1,9 +1,9 @@
 /* config/yaml_tree.c - YAML text -> a small tree with places. The only file that includes libyaml.
  *
- * Events and not libyaml's own documents: so aliases are refused before they can grow, and depth and
- * nodes are bounded. The memory is one block, sized from the text: a node takes one byte of text
- * at the least ("[?,?]" holds two maps with one empty pair each), and an escape at most doubles what
- * it writes.
+ * Events and not libyaml's own documents: so aliases are refused before they can grow, and depth
+ * and nodes are bounded. The memory is one block, sized from the text: a node takes one byte of
+ * text at the least ("[?,?]" holds two maps with one empty pair each), and an escape at most
+ * doubles what it writes.
  */
 #include "config/config_priv.h"
 
@@ -44,7 +44,8 @@ static uint32_t place(size_t at)
         sw_config__error((b)->errors, place((mark).line), place((mark).column), __VA_ARGS__);      \
     } while (0)
 
-/* ---- syntax errors, with a remedy -------------------------------------------------------------- */
+/* ---- syntax errors, with a remedy --------------------------------------------------------------
+ */
 
 static struct sw_slice line_of(struct sw_slice input, size_t line)
 {
@@ -115,7 +116,8 @@ static void syntax_error(struct builder *b)
     }
 }
 
-/* ---- the tree ---------------------------------------------------------------------------------- */
+/* ---- the tree ----------------------------------------------------------------------------------
+ */
 
 static struct sw_slice keep(struct builder *b, const void *ptr, size_t len)
 {
@@ -191,8 +193,8 @@ static void key_set(struct builder *b, const yaml_event_t *e)
             break;
         }
     }
-    *key = (struct sw_node){.line = place(e->start_mark.line), .column = place(e->start_mark.column),
-                            .text = text};
+    *key = (struct sw_node){
+        .line = place(e->start_mark.line), .column = place(e->start_mark.column), .text = text};
     b->has_key[b->depth - 1] = true;
 }
 
@@ -324,7 +326,8 @@ enum sw_err sw_tree__parse(struct sw_slice text, struct sw_config_errors *errors
         return SW_E_NO_MEMORY;
     }
     if (text.len > SW_CONFIG_TEXT_BYTES_MAX) {
-        sw_config__error(errors, 0, 0, "the file is larger than %u bytes", SW_CONFIG_TEXT_BYTES_MAX);
+        sw_config__error(errors, 0, 0, "the file is larger than %u bytes",
+                         SW_CONFIG_TEXT_BYTES_MAX);
         return SW_E_SYNTAX;
     }
     ret_tree->memory = malloc(bytes);
@@ -350,7 +353,8 @@ void sw_tree__fini(struct sw_tree *tree)
     *tree = (struct sw_tree){0};
 }
 
-/* ---- looking ----------------------------------------------------------------------------------- */
+/* ---- looking -----------------------------------------------------------------------------------
+ */
 
 struct sw_node *sw_node__get(const struct sw_node *node, const char *key)
 {

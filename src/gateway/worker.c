@@ -47,6 +47,7 @@ void sw_worker_loop_options(const struct sw_config *config, uint32_t connections
 {
     size_t large = SW_MAX(head_bytes_max(config), (size_t)config->limits.replay_buffer_bytes);
 
+    large = SW_MAX(large, (size_t)SW_BUF_BYTES + 1); /* small limits: a large one is still larger */
     *ret_options = (struct sw_loop_options){
         .engine = config->engine,
         .streams_max = 2 * connections_max  /* clients, and an instance for each */

@@ -124,18 +124,50 @@ static enum sw_err expectation(struct sw_head *h)
     return SW_OK;
 }
 
-/* Names that CGI, WSGI or PHP would take for a field that frames or routes. */
-static enum sw_err underscores(const struct sw_head *h)
+/* Is this name, with everything but letters taken out, a framing field's? Readers that fold '_',
+ * or skip what they do not expect, would frame by it. */
+static bool like_framing(struct sw_slice name)
+{
+    char letters[20];
+    size_t len = 0;
+
+    if (name.len < 13 || (((uint8_t)name.ptr[0] | 0x20) != 't' && /* most names end here */
+                          ((uint8_t)name.ptr[0] | 0x20) != 'c' &&
+                          sw_http__is(name.ptr[0], SW_CC_HOST) &&
+                          !sw_http__is(name.ptr[0], SW_CC_DIGIT))) {
+        return false;
+    }
+    for (size_t i = 0; i < name.len; i++) {
+        char c = (char)(name.ptr[i] | 0x20);
+
+        if (c < 'a' || c > 'z') {
+            continue;
+        }
+        if (len == sizeof(letters)) {
+            return false;
+        }
+        letters[len++] = c;
+    }
+    return sw_slice_eq(sw_slice_of(letters, len), SW_S("transferencoding")) ||
+           sw_slice_eq(sw_slice_of(letters, len), SW_S("contentlength"));
+}
+
+/* Names that an app could take for a field that frames or routes. */
+static enum sw_err lookalikes(const struct sw_head *h, bool uscore)
 {
     for (uint32_t i = 0; i < h->field_count; i++) {
         struct sw_slice name = h->fields[i].name;
 
-        if (h->fields[i].id != SW_FIELD_OTHER || sw_slice_find(name, '_') == name.len) {
+        if (h->fields[i].id != SW_FIELD_OTHER) {
+            continue;
+        }
+        if (like_framing(name)) {
+            return SW_E_FIELD_NAME; /* RFC 9112, 11.2 */
+        }
+        if (!uscore || sw_slice_find(name, '_') == name.len) {
             continue;
         }
         switch (sw_http__field_id_folded(name)) {
-        case SW_FIELD_CONTENT_LENGTH:
-        case SW_FIELD_TRANSFER_ENCODING:
         case SW_FIELD_HOST:
         case SW_FIELD_CONNECTION:
         case SW_FIELD_UPGRADE:
@@ -163,10 +195,10 @@ static enum sw_err request_check(struct sw_head *h, bool uscore)
     if (host == NULL && h->minor >= 1) {
         return SW_E_HOST; /* RFC 9112, 3.2 */
     }
-    if (uscore && (err = underscores(h)) != SW_OK) {
-        return err;
+    err = lookalikes(h, uscore);
+    if (err == SW_OK) {
+        err = sw_http__target(h, host);
     }
-    err = sw_http__target(h, host);
     if (err == SW_OK) {
         err = sw_h1__frame(h);
     }

@@ -128,10 +128,14 @@ static enum sw_err ep_connect(struct sw_stream *s, const struct sw_addr *addr)
 static enum sw_err ep_adopt(struct sw_stream *s, int fd)
 {
     enum sw_err err = sock__prepare_adopted(fd);
+    int type = 0;
+    socklen_t len = sizeof(type);
 
     if (err != SW_OK) {
         return err;
     }
+    (void)getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len);
+    s->eng.ep.records = type != SOCK_STREAM;
     s->fd = fd;
     return ep_register(s, MASK_READ);
 }
@@ -171,7 +175,7 @@ static void ep_receive(struct sw_stream *s)
         }
         n = recv(s->fd, e->buf->data, e->buf->cap, 0);
         if (n > 0) {
-            if ((size_t)n < e->buf->cap && !s->eng.ep.hup) {
+            if ((size_t)n < e->buf->cap && !s->eng.ep.hup && !s->eng.ep.records) {
                 s->eng.ep.readable = false;
             }
             io__received(s, e->buf, 0, (size_t)n);

@@ -178,7 +178,8 @@ struct sw_stream_events {
 SW_MUST enum sw_err sw_stream_connect(struct sw_loop *loop, const struct sw_addr *addr,
                                       const struct sw_stream_events *events, void *arg,
                                       struct sw_stream **ret_stream);
-/* Takes over a connected socket (SOCK_STREAM), even on error. */
+/* Takes over a connected socket (SOCK_STREAM, or SOCK_SEQPACKET: one recv event a record), even on
+ * error. */
 SW_MUST enum sw_err sw_stream_adopt(struct sw_loop *loop, int fd,
                                     const struct sw_stream_events *events, void *arg,
                                     struct sw_stream **ret_stream);

@@ -90,6 +90,7 @@ union io_stream_engine {
         bool readable : 1; /* an edge was seen, and not all was read since */
         bool hup : 1;      /* RDHUP, HUP or ERR was seen: read on until EOF or EAGAIN */
         bool blocked : 1;  /* the kernel takes no more bytes until EPOLLOUT */
+        bool records : 1;  /* SOCK_SEQPACKET: a short read ends a record, not the queue */
     } ep;
     struct {
         uint32_t ops;         /* operations in flight: the slot is kept until 0 */

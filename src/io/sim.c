@@ -99,6 +99,7 @@ struct sim_conn {
     struct sw_addr from, to;
     struct sim_socket *socket; /* in its backlog */
     struct sw_link backlog;    /* or in sim->spare */
+    struct sw_link live;       /* in sim->live */
 };
 
 struct sim_socket {
@@ -137,6 +138,7 @@ struct sw_sim {
     struct sim_socket sockets[SIM_SOCKETS_MAX];
     int fd_next;
     struct sw_link spare; /* connections to be used again */
+    struct sw_link live;
     sw_sim_trace_fn *trace;
     void *trace_arg;
     struct sw_sim_stats stats;
@@ -269,6 +271,7 @@ static struct sim_conn *conn_new(struct sw_sim *sim)
     c->fated = false;
     c->socket = NULL;
     sim->stats.connections++;
+    sw_list_push_back(&sim->live, &c->live);
     return c;
 }
 
@@ -287,6 +290,7 @@ static void conn_unref(struct sw_sim *sim, struct sim_conn *c)
     SW_ASSERT(!sw_link_linked(&c->end[1].starved));
     SW_ASSERT(sim->stats.connections > 0);
     sim->stats.connections--;
+    sw_link_remove(&c->live);
     sw_list_push_back(&sim->spare, &c->backlog);
 }
 
@@ -1223,6 +1227,7 @@ struct sw_sim *sw_sim_new(uint64_t seed, const struct sw_sim_faults *faults)
     sw_rng_seed(&sim->world, seed ^ 0x776f726c64u);
     sw_rng_seed(&sim->order, seed ^ 0x6f72646572u);
     sw_list_init(&sim->spare);
+    sw_list_init(&sim->live);
     if (faults != NULL) {
         sim->faults = *faults;
     }
@@ -1269,6 +1274,15 @@ void sw_sim_set_faults(struct sw_sim *sim, const struct sw_sim_faults *faults)
 {
     sim_check(sim);
     sim->faults = faults != NULL ? *faults : (struct sw_sim_faults){0};
+    for (struct sw_link *l = sim->live.next; sim->faults.mute_ppm == 0 && l != &sim->live;
+         l = l->next) {
+        struct sim_conn *c = SW_CONTAINER(l, struct sim_conn, live);
+
+        if (c->mute) {
+            c->mute = c->fated = false;
+            event_add(sim, EV_FATE, c, 0, 0, sim->now_ns + travel_ns(sim));
+        }
+    }
 }
 
 enum sw_err sw_loop_new_sim(struct sw_sim *sim, const struct sw_loop_options *opt,

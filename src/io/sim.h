@@ -55,8 +55,9 @@ struct sw_sim_faults sw_sim_faults_swarm(struct sw_rng *rng, bool breaking);
 struct sw_sim *sw_sim_new(uint64_t seed, const struct sw_sim_faults *faults);
 /* All loops must be freed before. */
 void sw_sim_free(struct sw_sim *sim);
-/* From now on. Fates of connections already drawn are called off when reset_ppm and mute_ppm are 0:
- * for the quiet end of a run, in which everything must come to rest. */
+/* From now on. Where reset_ppm and mute_ppm are 0, fates already drawn are called off and mute
+ * connections are reset (the lost host is back and knows nothing of them): for the quiet end of a
+ * run, in which everything must come to rest. */
 void sw_sim_set_faults(struct sw_sim *sim, const struct sw_sim_faults *faults);
 
 /* A loop in the simulation. opt->engine is ignored. Free it with sw_loop_free: that is also how a

@@ -40,7 +40,8 @@ static void title(struct sw_out *out, const struct sw_config_route *c)
     }
     sw_out_cstr(out, c->method_count > 0 ? "]" : "");
     for (size_t i = 0; i < c->header_count; i++) {
-        sw_out_printf(out, " %.*s: %.*s", SW_SARG(c->headers[i].name), SW_SARG(c->headers[i].value));
+        sw_out_printf(out, " %.*s: %.*s", SW_SARG(c->headers[i].name),
+                      SW_SARG(c->headers[i].value));
     }
 }
 
@@ -85,7 +86,8 @@ static void candidate(struct sw_out *out, const struct sw_one *one, const struct
         shown(out, head->method_name);
         sw_out_char(out, '\n');
     } else {
-        sw_out_cstr(out, one == winner ? "\n    chosen: " : "\n    matches, but is less specific: ");
+        sw_out_cstr(out,
+                    one == winner ? "\n    chosen: " : "\n    matches, but is less specific: ");
         why_match(out, one);
         sw_out_char(out, '\n');
     }
@@ -120,13 +122,14 @@ static void candidates(struct sw_out *out, const struct sw_routes *r, const stru
     }
 }
 
-static void answer(struct sw_out *out, const struct sw_routed *routed, const struct sw_config_app *apps,
-                   const struct sw_head *head)
+static void answer(struct sw_out *out, const struct sw_routed *routed,
+                   const struct sw_config_app *apps, const struct sw_head *head)
 {
     const struct sw_config_route *c = routed->route;
     struct sw_slice cut = sw_route_strip(c, head->path), rest = sw_slice_tail(head->path, cut.len);
 
-    sw_out_printf(out, "app %.*s, state %s", SW_SARG(apps[c->app].name), placement_name(c->placement));
+    sw_out_printf(out, "app %.*s, state %s", SW_SARG(apps[c->app].name),
+                  placement_name(c->placement));
     if (c->strip.len > 0) {
         sw_out_printf(out, ", %.*s is cut off", SW_SARG(c->strip));
     }

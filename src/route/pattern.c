@@ -93,7 +93,8 @@ struct sw_slice sw_pattern__next(struct sw_slice *path)
     return segment;
 }
 
-/* ---- taking apart -------------------------------------------------------------------------------- */
+/* ---- taking apart
+ * -------------------------------------------------------------------------------- */
 
 static bool take_path(struct sw_slice path, struct sw_arena *arena, struct sw_one *one)
 {
@@ -140,7 +141,8 @@ static bool take_path(struct sw_slice path, struct sw_arena *arena, struct sw_on
     return true;
 }
 
-bool sw_pattern__one(const struct sw_config_route *config, struct sw_arena *arena, struct sw_one *ret_one)
+bool sw_pattern__one(const struct sw_config_route *config, struct sw_arena *arena,
+                     struct sw_one *ret_one)
 {
     struct sw_one one = {.config = config, .host_kind = SW_HOST_ANY};
     char buf[SW_HOST_BYTES_MAX];
@@ -161,7 +163,8 @@ bool sw_pattern__one(const struct sw_config_route *config, struct sw_arena *aren
     return true;
 }
 
-/* ---- order --------------------------------------------------------------------------------------- */
+/* ---- order
+ * --------------------------------------------------------------------------------------- */
 
 static int more_first(size_t a, size_t b)
 {
@@ -222,7 +225,8 @@ int sw_pattern__order(const struct sw_one *a, const struct sw_one *b)
     return c != 0 ? c : more_first(b->config->index, a->config->index);
 }
 
-/* ---- one route against one request ----------------------------------------------------------------- */
+/* ---- one route against one request
+ * ----------------------------------------------------------------- */
 
 bool sw_pattern__host_matches(const struct sw_one *one, struct sw_slice host)
 {
@@ -252,8 +256,9 @@ bool sw_pattern__path_matches(const struct sw_one *one, struct sw_slice path)
             return false;
         }
         raw = sw_pattern__next(&path);
-        if (one->segments[i].capture ? raw.len == 0
-                                     : !sw_slice_eq(sw_pattern__segment(raw, buf), one->segments[i].text)) {
+        if (one->segments[i].capture
+                ? raw.len == 0
+                : !sw_slice_eq(sw_pattern__segment(raw, buf), one->segments[i].text)) {
             return false;
         }
     }

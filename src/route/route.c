@@ -2,10 +2,10 @@
  *
  * For each host there is, a tree of path segments: a node has literal children (one hash table for
  * all nodes), at most one child for {name}, and two lists of routes: those that end here and those
- * that end here with a star. Routes are sorted by specificity once; their index is their rank, and a
- * match is the lowest rank. A node knows the lowest rank below it, so most branches are not entered.
- * A request costs one look-up for each label of its host (only with wildcard hosts) and about one
- * for each segment of its path, however many routes there are.
+ * that end here with a star. Routes are sorted by specificity once; their index is their rank, and
+ * a match is the lowest rank. A node knows the lowest rank below it, so most branches are not
+ * entered. A request costs one look-up for each label of its host (only with wildcard hosts) and
+ * about one for each segment of its path, however many routes there are.
  */
 #include "route/route_priv.h"
 
@@ -15,9 +15,9 @@
 #define ALLOW_MAX 256u
 
 struct sw_route_node {
-    uint32_t capture;       /* the child for {name}; 0: none */
-    uint32_t ends, stars;   /* lists of ranks; NONE: empty */
-    uint32_t best;          /* the lowest rank here and below */
+    uint32_t capture;     /* the child for {name}; 0: none */
+    uint32_t ends, stars; /* lists of ranks; NONE: empty */
+    uint32_t best;        /* the lowest rank here and below */
 };
 
 struct sw_route_edge {
@@ -35,7 +35,8 @@ struct sw_route_allow {
     struct sw_slice text;
 };
 
-/* ---- compiling ----------------------------------------------------------------------------------- */
+/* ---- compiling
+ * ----------------------------------------------------------------------------------- */
 
 static uint32_t node_new(struct sw_routes *r, uint32_t rank)
 {
@@ -43,7 +44,8 @@ static uint32_t node_new(struct sw_routes *r, uint32_t rank)
     return r->node_count++;
 }
 
-static struct sw_route_edge *edge_slot(const struct sw_routes *r, uint32_t from, struct sw_slice segment)
+static struct sw_route_edge *edge_slot(const struct sw_routes *r, uint32_t from,
+                                       struct sw_slice segment)
 {
     uint32_t at = (uint32_t)sw_slice_hash(segment, SEED + from) & r->edge_mask;
 
@@ -77,7 +79,8 @@ static uint32_t *root_of(struct sw_routes *r, const struct sw_one *one)
     return one->host_kind == SW_HOST_WILD ? &host->wild : &host->exact;
 }
 
-static uint32_t child(struct sw_routes *r, uint32_t from, const struct sw_segment *segment, uint32_t rank)
+static uint32_t child(struct sw_routes *r, uint32_t from, const struct sw_segment *segment,
+                      uint32_t rank)
 {
     struct sw_route_edge *edge;
 
@@ -234,7 +237,8 @@ static struct sizes measure(const struct sw_config *config)
     s.bytes += s.nodes * (sizeof(struct sw_route_node) + sizeof(struct sw_segment)) +
                power_above(s.nodes * 2) * sizeof(struct sw_route_edge) +
                power_above(config->route_count * 2 + 2) * sizeof(struct sw_route_host) +
-               ALLOW_MAX * (sizeof(struct sw_route_allow) + sizeof(((struct sw_routes *)0)->method_names) / 16 * 34);
+               ALLOW_MAX * (sizeof(struct sw_route_allow) +
+                            sizeof(((struct sw_routes *)0)->method_names) / 16 * 34);
     return s;
 }
 
@@ -291,14 +295,15 @@ void sw_routes_free(struct sw_routes *r)
     }
 }
 
-/* ---- matching ------------------------------------------------------------------------------------- */
+/* ---- matching
+ * ------------------------------------------------------------------------------------- */
 
 struct search {
     const struct sw_routes *r;
     const struct sw_head *head;
-    uint32_t best;      /* rank; NONE: nothing yet */
-    uint64_t allowed;   /* of those that differ in the method only */
-    uint64_t nearest;   /* of the most specific one of them */
+    uint32_t best;    /* rank; NONE: nothing yet */
+    uint64_t allowed; /* of those that differ in the method only */
+    uint64_t nearest; /* of the most specific one of them */
     uint32_t near_rank;
 };
 
@@ -387,7 +392,8 @@ static void take_captures(const struct sw_one *one, struct sw_slice path, struct
 
         if (one->segments[i].capture) {
             SW_ASSERT(routed->capture_count < SW_ROUTE_CAPTURES_MAX);
-            routed->captures[routed->capture_count++] = (struct sw_capture){one->segments[i].text, raw};
+            routed->captures[routed->capture_count++] =
+                (struct sw_capture){one->segments[i].text, raw};
         }
     }
 }
@@ -421,14 +427,16 @@ struct sw_routed sw_route_match(const struct sw_routes *r, const struct sw_head 
     } else if (s.near_rank != NONE) {
         routed.err = SW_E_NO_METHOD;
         routed.allow = allow_text(r, s.allowed);
-        if (routed.allow.len == 0) { /* more unions than are kept: say what the nearest route takes */
+        if (routed.allow.len ==
+            0) { /* more unions than are kept: say what the nearest route takes */
             routed.allow = allow_text(r, s.nearest);
         }
     }
     return routed;
 }
 
-/* ---- ambiguity ------------------------------------------------------------------------------------ */
+/* ---- ambiguity
+ * ------------------------------------------------------------------------------------ */
 
 static bool same_headers(const struct sw_config_route *a, const struct sw_config_route *b)
 {
@@ -464,8 +472,8 @@ static bool methods_meet(const struct sw_config_route *a, const struct sw_config
 
 static bool same_place(const struct sw_one *a, const struct sw_one *b)
 {
-    if (a->host_kind != b->host_kind || !sw_slice_eq(a->host, b->host) || a->path_kind != b->path_kind ||
-        a->segment_count != b->segment_count) {
+    if (a->host_kind != b->host_kind || !sw_slice_eq(a->host, b->host) ||
+        a->path_kind != b->path_kind || a->segment_count != b->segment_count) {
         return false;
     }
     for (uint32_t i = 0; i < a->segment_count; i++) {
@@ -489,11 +497,12 @@ const char *sw_routes_ambiguous(const struct sw_routes *r, struct sw_arena *aren
             if (!methods_meet(a, b) || !same_headers(a, b)) {
                 continue;
             }
-            text = sw_arena_printf(arena,
-                                   "the routes in line %u and line %u take the same requests (%.*s%s%.*s): give one "
-                                   "another path, other methods or headers, or take it out%c",
-                                   SW_MIN(a->line, b->line), SW_MAX(a->line, b->line), SW_SARG(a->host),
-                                   a->host.len > 0 ? " " : "", SW_SARG(a->path), '\0');
+            text = sw_arena_printf(
+                arena,
+                "the routes in line %u and line %u take the same requests (%.*s%s%.*s): give one "
+                "another path, other methods or headers, or take it out%c",
+                SW_MIN(a->line, b->line), SW_MAX(a->line, b->line), SW_SARG(a->host),
+                a->host.len > 0 ? " " : "", SW_SARG(a->path), '\0');
             return text.ptr != NULL ? text.ptr : "two routes take the same requests";
         }
     }

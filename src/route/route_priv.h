@@ -19,12 +19,12 @@ struct sw_segment {
 struct sw_one {
     const struct sw_config_route *config;
     enum sw_host_kind host_kind;
-    struct sw_slice host;          /* lower case; of a wildcard what follows "*." */
+    struct sw_slice host; /* lower case; of a wildcard what follows "*." */
     enum sw_path_kind path_kind;
     const struct sw_segment *segments; /* without the star */
     uint32_t segment_count, literals;
-    uint64_t methods;              /* bits by sw_routes.method_names; for Allow only */
-    uint32_t next;                 /* the next, less specific one that ends at the same node */
+    uint64_t methods; /* bits by sw_routes.method_names; for Allow only */
+    uint32_t next;    /* the next, less specific one that ends at the same node */
 };
 
 /* The name of a host as it is compared: lower case, no port, no dot at the end; into buf. ptr NULL:

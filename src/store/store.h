@@ -160,8 +160,9 @@ struct sw_store_options {
  * SW_E_NO_MEMORY (address space). Blocks; start only. Not to be used in a forked child. */
 SW_MUST enum sw_err sw_store_open_lmdb(const struct sw_store_options *opt, struct sw_store **ret_store,
                                        const char **ret_why);
-/* Commits what is queued (done is still posted, so the loops must exist), syncs, closes. No worker
- * may use it any more. NULL is allowed. */
+/* Commits what is queued, syncs, closes. No worker may use it any more, but their loops must still
+ * exist: done is posted, and the committer may be waking them. Free loops afterwards. NULL is
+ * allowed. */
 void sw_store_close(struct sw_store *store);
 
 /* In memory, lost at the end: for tests, simulation and `store: memory:`. Single process; thread-safe.

@@ -52,21 +52,68 @@ def report(problems, total):
 # ---- llhttp ------------------------------------------------------------------------------------
 
 # Accepted by llhttp's strict mode, refused here. Title -> why.
+TUNNEL = "CONNECT is not served: SW_E_METHOD_REFUSED"
+FRAGMENT = "a fragment in the target: RFC 9112, 3.2"
+FORM = "this form of target is for other methods only: RFC 9112, 3.2"
+OTHER_PROTOCOL = "RTSP, ICE and HTTP/0.9 are not spoken"
+EMPTY_LINE = "an empty line before a response is nowhere allowed"
+EMPTY_LINES = "one empty line before a request is skipped, not two: RFC 9112, 2.2"
+HOST = "sub-delims in Host: allowed by RFC 3986, read differently"
+USERINFO = "userinfo: RFC 9110, 4.2.4"
+CODING = "a coding other than chunked; llhttp reads on until the close"
 LLHTTP_STRICTER = {
+    "request/connection: CRLF between requests, implicit `keep-alive`": EMPTY_LINES,
+    "request/method: CONNECT request": TUNNEL,
+    "request/method: CONNECT request with CAPS": TUNNEL,
+    "request/method: CONNECT with body": TUNNEL,
+    "request/uri: Underscore in hostname": TUNNEL,
+    "request/method: M-SEARCH request": FORM,
+    "request/method: PRI request HTTP2": FORM,
+    "request/method: SOURCE request with ICE": OTHER_PROTOCOL,
+    "request/method: OPTIONS request with RTSP": OTHER_PROTOCOL,
+    "request/method: ANNOUNCE request with RTSP": OTHER_PROTOCOL,
+    "request/sample: No HTTP version": OTHER_PROTOCOL,
+    "request/sample: curl GET": HOST,
+    "request/sample: Firefox GET": HOST,
+    "request/transfer-encoding: POST with `chunked` as last transfer-encoding": FRAGMENT,
+    "request/transfer-encoding: POST with `chunked` as last transfer-encoding (multiple headers)":
+        FRAGMENT,
+    "request/uri: Fragment in URI": FRAGMENT,
+    "request/uri: `host:port` and basic auth": USERINFO,
+    "response/connection: HTTP 304 with Content-Length": EMPTY_LINE,
+    "response/connection: HTTP 100 first, then 400": EMPTY_LINE,
+    "response/pipelining: Should parse multiple events": EMPTY_LINE,
+    "response/sample: Response starting with CRLF": EMPTY_LINE,
+    "response/sample: RTSP response": OTHER_PROTOCOL,
+    "response/sample: ICE response": OTHER_PROTOCOL,
+    "response/sample: HTTP version 0.9": OTHER_PROTOCOL,
+    "response/transfer-encoding: `chunked` before other transfer-encoding": CODING,
+    "response/transfer-encoding: multiple transfer-encoding where chunked is not the last one":
+        CODING,
+    "response/transfer-encoding: `chunkedchunked` transfer-encoding does not enable chunked "
+    "enconding": CODING,
 }
 
 # Refused by llhttp or read in a lenient mode only, but fine here. Title -> why.
+AFTER_CLOSE = "bytes behind the last message: the gateway's matter, not the reader's"
+ANY_TOKEN = "any token is a method: RFC 9110, 9.1"
 LLHTTP_FINE = {
+    "request/connection: No restart when keep-alive is off (1.0)": AFTER_CLOSE,
+    "request/connection: Resetting flags when keep-alive is off (1.0, lenient)": AFTER_CLOSE,
+    "response/connection: HTTP/1.1 with keep-alive disabled and 204 status": AFTER_CLOSE,
+    "response/connection: HTTP/1.1 with keep-alive disabled and 204 status (lenient)": AFTER_CLOSE,
+    "request/invalid: HTTP protocol and ANNOUNCE method": ANY_TOKEN,
+    "request/invalid: Invalid method": ANY_TOKEN,
 }
 
 
 def llhttp_cases():
     for path in sorted(folder("llhttp").glob("re*/*.md")):
         text = path.read_text()
-        pattern = r"^#+ (.+?)\n(?:(?!^#).)*?^<!-- meta=(\{.*?\}) -->\s*```http\n(.*?)```\s*```log\n(.*?)```"
+        pattern = r"^#+ (.+?)\n(?:(?!^#).)*?^<!-- meta=(\{.*?\}) -->\s*```http\n(.*?)^```$"
+        pattern += r"(?:(?!^#).)*?^```log\n(.*?)^```$"
         for title, meta, block, log in re.findall(pattern, text, re.M | re.S):
-            raw = re.sub(r"\n$", "", block)
-            raw = re.sub(r"\\\n", "", raw).replace("\n", "\r\n")
+            raw = re.sub(r"\\\n", "", block.removesuffix("\n")).replace("\n", "\r\n")
             for escape, char in (("\\r", "\r"), ("\\n", "\n"), ("\\t", "\t"), ("\\f", "\f")):
                 raw = raw.replace(escape, char)
             raw = re.sub(r"\\x([0-9a-fA-F]+)", lambda m: chr(int(m[1], 16)), raw)
@@ -81,6 +128,9 @@ def with_host(raw):
     """Most requests there have no Host, which 1.1 must have: one is added to each."""
     if re.search(rb"^host:", raw, re.M | re.I):
         return raw
+    absolute = re.match(rb"[A-Z]+ https?://([^/? ]+)[^ ]* HTTP/1.1\r\n", raw)
+    if absolute:
+        return absolute[0] + b"Host: " + absolute[1] + b"\r\n" + raw[absolute.end():]
     return re.sub(rb"^([A-Z-]+ [^ \r\n]+ HTTP/1\.1\r\n)", rb"\1Host: a\r\n", raw, flags=re.M)
 
 
@@ -89,11 +139,17 @@ def test_llhttp():
     assert len(cases) > 200
     inputs = [("Q", with_host(raw)) if kind.startswith("request") else ("R GET", raw)
               for _, kind, raw, _ in cases]
+    # Some end within the head, since llhttp tells the error before: the head is completed.
+    inputs = [(kind, sent.rstrip(b"\r\n") + b"\r\n\r\n"
+               if "error code" in log and got["end"] == "more" and not got["messages"] else sent)
+              for (_, _, _, log), (kind, sent), got in zip(cases, inputs, probe(inputs))]
     problems = []
     accepted = refused = 0
     for (title, kind, raw, log), (_, sent), got in zip(cases, inputs, probe(inputs)):
         bad = "lenient" in kind or "error code" in log and "pause" not in log.lower()
         failed = got["end"] == "fail"
+        if "Upgrade\"" in log:
+            failed = not got["messages"]  # what follows the first head is not HTTP any more
         what = f"{title} [{kind}]: {got['end']} {got['err']} {sent[:200]!r}"
         if title in LLHTTP_STRICTER or title in LLHTTP_FINE:
             assert failed == (title in LLHTTP_STRICTER), "not an exception any more: " + what
@@ -108,7 +164,24 @@ def test_llhttp():
 
 # ---- aws http-desync-guardian ------------------------------------------------------------------
 
+BODY = "a body with GET or HEAD is HTTP (RFC 9110, 9.3.1); it goes on with the same framing"
+CODINGS = "other codings, several fields, or parameters: refused by design (501 or 400)"
 AWS_EXCEPTIONS = {
+    "ambiguous: Get with a body and Content-Length": BODY,
+    "ambiguous: Get with a body and Transfer-Encoding": BODY,
+    "ambiguous: Head with a body and Content-Length": BODY,
+    "ambiguous: Head with a body and Transfer-Encoding": BODY,
+    "real-life-test-cases: Has a CL in GET": BODY,
+    "real-life-test-cases: Has a TE in GET": BODY,
+    "more-compliant-tests: Correct TE OK": CODINGS,
+    "more-compliant-tests: Transfer-Encoding: identity and chunked OK": CODINGS,
+    "more-compliant-tests: Multiple transfer encoding headers in a single request OK": CODINGS,
+    "more-compliant-tests: TE with custom parameters OK": CODINGS,
+    "rfc-compliant: Different Transfer-Encoding headers": CODINGS,
+    "rfc-compliant: Different Transfer-Encoding headers combined": CODINGS,
+    "rfc-compliant: Transfer-Encoding with a param: chunked;custom_param": CODINGS,
+    "rfc-compliant: Compliant URL": FRAGMENT,
+    "rfc-compliant: Empty URI": "a target has at least one byte: RFC 9112, 3.2",
 }
 
 
@@ -150,6 +223,10 @@ def test_aws_desync():
 # ---- Http11Probe -------------------------------------------------------------------------------
 
 HTTP11PROBE_EXCEPTIONS = {
+    "COMP-CHUNKED-EXTENSION": "accepted as its text prefers; the verdict wants to see the echo",
+    "COMP-CONNECTION-CLOSE": "closing is the gateway's matter",
+    "COMP-DATE-HEADER": "looks at the response",
+    "COOK-ECHO": "looks at the response",
 }
 
 
@@ -185,7 +262,7 @@ def framing_lines(head):
     """Lines that any reader could take for framing: names without all but letters."""
     for line in head.split(b"\r\n")[1:]:
         name = re.sub(rb"[^a-z]", b"", line.split(b":")[0].lower())
-        if name in (b"transferencoding", b"contentlength") or b"chunked" in line.lower():
+        if name in (b"transferencoding", b"contentlength"):
             yield line
 
 

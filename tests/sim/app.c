@@ -1,4 +1,5 @@
-/* tests/sim/app.c - fake apps: HTTP servers on the simulated network, with every bad habit there is.
+/* tests/sim/app.c - fake apps: HTTP servers on the simulated network, with every bad habit there
+ * is.
  *
  * An app does what the query of the request says (enum act). State comes in Stateway-State and goes
  * back in Stateway-Set or -Patch; the body of a request is a pattern of its number, and is checked.
@@ -7,7 +8,7 @@
  */
 #include "world.h"
 
-#define APP_FIELDS 128u
+#define APP_FIELDS  128u
 #define SLOW_MAX_MS 1200u
 
 enum app_conn_state { AC_FREE, AC_HEAD, AC_BODY, AC_WAIT, AC_ANSWER, AC_TUNNEL, AC_ENDING };
@@ -290,7 +291,8 @@ static void conn_execute(struct app_conn *c)
         }
         return;
     case ACT_GARBAGE:
-        pump_printf(&c->out, chance(c->w, 50) ? "HTTP/1.1 OK 200\r\n\r\n" : "\x16\x03\x01 no HTTP at all\r\n\r\n");
+        pump_printf(&c->out, chance(c->w, 50) ? "HTTP/1.1 OK 200\r\n\r\n"
+                                              : "\x16\x03\x01 no HTTP at all\r\n\r\n");
         c->close_after = true;
         break;
     case ACT_BIGHEAD:
@@ -298,10 +300,11 @@ static void conn_execute(struct app_conn *c)
         break;
     case ACT_UPGRADE:
         if (c->upgrade) {
-            pump_printf(&c->out,
-                        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: sim\r\n"
-                        "X-Sim: %u\r\nX-Fake: %u\r\n\r\n",
-                        r->id, c->fake->serial);
+            pump_printf(
+                &c->out,
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: sim\r\n"
+                "X-Sim: %u\r\nX-Fake: %u\r\n\r\n",
+                r->id, c->fake->serial);
             c->state = AC_TUNNEL;
             c->tunnel_bytes = 0;
             pump_run(&c->out);
@@ -411,7 +414,8 @@ static void conn_health(struct app_conn *c)
     c->close_after = true;
     c->state = AC_ANSWER;
     if (c->fake->since_ns + 100 * SW_NS_PER_MS > now_ns(c->w) && c->w->plan.boot_trouble) {
-        pump_printf(&c->out, "HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        pump_printf(&c->out,
+                    "HTTP/1.1 503 Not yet\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     } else {
         pump_printf(&c->out, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
     }
@@ -465,8 +469,7 @@ static bool conn_head(struct app_conn *c)
     static const struct sw_h1_limits limits = {64 * 1024, 16 * 1024};
     struct sw_field fields[APP_FIELDS];
     struct sw_head h = {.fields = fields, .field_max = APP_FIELDS};
-    struct sw_parsed p =
-        sw_h1_request(sw_slice_of(c->in.ptr, c->in.len), &c->scanned, &limits, &h);
+    struct sw_parsed p = sw_h1_request(sw_slice_of(c->in.ptr, c->in.len), &c->scanned, &limits, &h);
 
     if (p.step == SW_STEP_MORE) {
         return false;

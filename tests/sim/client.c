@@ -5,9 +5,9 @@
  */
 #include "world.h"
 
-#define CLIENT_FIELDS  128u
-#define PATIENCE_NS    (40 * SW_NS_PER_S) /* longer than any exchange may take in this world */
-#define TUNNEL_BYTES   3000u
+#define CLIENT_FIELDS 128u
+#define PATIENCE_NS   (40 * SW_NS_PER_S) /* longer than any exchange may take in this world */
+#define TUNNEL_BYTES  3000u
 
 enum client_state { CL_THINKING, CL_CONNECTING, CL_BUSY, CL_FINISHED };
 
@@ -20,14 +20,14 @@ struct client {
     struct sw_stream *s;
     struct pump out;
     struct bytes in;
-    uint32_t left;                /* requests to send */
+    uint32_t left; /* requests to send */
     struct req *flight[PIPELINE_MAX];
     uint32_t flight_count;
     uint32_t sent_on_conn;
-    bool last_on_conn;            /* after this the client closes */
+    bool last_on_conn; /* after this the client closes */
     bool eof;
     bool half_closed;
-    bool one_at_a_time;           /* of this connection */
+    bool one_at_a_time; /* of this connection */
     /* the answer being read */
     size_t scanned;
     bool in_body, continue_held;
@@ -109,9 +109,9 @@ static void client_over(struct client *c, enum outcome how, bool polite)
 
 static enum act choose_act(struct client *c, enum route_id route)
 {
-    static const enum act bad[] = {ACT_CLOSE,   ACT_MIDWAY, ACT_GARBAGE, ACT_BADJSON, ACT_TWO,
-                                   ACT_BIGHEAD, ACT_EXTRA,  ACT_EARLY,   ACT_FAIL,    ACT_SLOW,
-                                   ACT_SLOW,    ACT_NEVER};
+    static const enum act bad[] = {ACT_CLOSE, ACT_MIDWAY,  ACT_GARBAGE, ACT_BADJSON,
+                                   ACT_TWO,   ACT_BIGHEAD, ACT_EXTRA,   ACT_EARLY,
+                                   ACT_FAIL,  ACT_SLOW,    ACT_SLOW,    ACT_NEVER};
     struct world *w = c->w;
 
     if (c->examiner) {
@@ -121,7 +121,8 @@ static enum act choose_act(struct client *c, enum route_id route)
         return bad[pick(w, SW_COUNTOF(bad))];
     }
     if (!routes_info[route].session) {
-        static const enum act plain[] = {ACT_OK, ACT_OK, ACT_INTERIM, ACT_EMPTY, ACT_UPGRADE, ACT_SLOW};
+        static const enum act plain[] = {ACT_OK,    ACT_OK,      ACT_INTERIM,
+                                         ACT_EMPTY, ACT_UPGRADE, ACT_SLOW};
 
         return plain[pick(w, SW_COUNTOF(plain))];
     }
@@ -143,7 +144,10 @@ static enum sw_method choose_method(struct client *c, enum act act)
 {
     struct world *w = c->w;
 
-    if (c->examiner || act == ACT_UPGRADE) {
+    if (c->examiner) { /* POST: the key must be free, too */
+        return c->ask_tries % 2 == 0 ? SW_METHOD_GET : SW_METHOD_POST;
+    }
+    if (act == ACT_UPGRADE) {
         return SW_METHOD_GET;
     }
     switch (act) {
@@ -216,7 +220,9 @@ static struct req *choose(struct client *c)
     } else {
         uint64_t at = pick(w, 24);
 
-        r->route = at < 9 ? ROUTE_COUNT : at < 13 ? ROUTE_ROOM : (enum route_id)(at % ROUTE_ID_COUNT);
+        r->route = at < 9    ? ROUTE_COUNT
+                   : at < 13 ? ROUTE_ROOM
+                             : (enum route_id)(at % ROUTE_ID_COUNT);
     }
     r->act = choose_act(c, r->route);
     r->method = choose_method(c, r->act);
@@ -227,7 +233,7 @@ static struct req *choose(struct client *c)
     r->room = c->examiner ? c->ask_room : (uint32_t)pick(w, ROOMS);
     r->answer_bytes = c->examiner ? 10 : choose_bytes(w);
     if (r->method == SW_METHOD_POST || r->method == SW_METHOD_PUT) {
-        r->body_bytes = choose_bytes(w);
+        r->body_bytes = c->examiner ? 0 : choose_bytes(w);
         r->chunked = !r->http10 && chance(w, 40);
     }
     r->cookie = c->examiner ? c->ask_cookie : c->v->jar[r->route];
@@ -361,10 +367,7 @@ static void client_send(struct client *c)
             c->half_closed = true;
         }
     }
-    pump_run(&c->out);
-    if (c->half_closed && pump_done(&c->out)) {
-        sw_stream_shutdown(c->s);
-    }
+    pump_run(&c->out); /* a half-close follows in on_sent */
 }
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -462,8 +465,8 @@ static bool client_head(struct client *c)
         return false;
     }
     if (p.step == SW_STEP_FAIL) {
-        broken(w, "request %u: a malformed answer (%s): %.*s", c->flight[0]->id,
-               sw_err_name(p.err), (int)SW_MIN(c->in.len, 300u), c->in.ptr);
+        broken(w, "request %u: a malformed answer (%s): %.*s", c->flight[0]->id, sw_err_name(p.err),
+               (int)SW_MIN(c->in.len, 300u), c->in.ptr);
     }
     c->scanned = 0;
     if (h.status == 101) {
@@ -494,9 +497,6 @@ static bool client_head(struct client *c)
             c->out.hold_at = SIZE_MAX;
             c->continue_held = false;
             pump_run(&c->out);
-            if (c->half_closed && pump_done(&c->out)) {
-                sw_stream_shutdown(c->s);
-            }
         }
         bytes_drop(&c->in, p.consumed);
         return true;
@@ -829,7 +829,7 @@ void client_ask(struct world *w, struct session *s, struct cookie *k, uint32_t r
     c->ask_session = s;
     c->ask_cookie = k;
     c->ask_room = room;
-    c->ask_tries = 0;
+    c->ask_tries = (uint32_t)pick(w, 2);
     c->ask_status = 0;
     c->asking = true;
     c->state = CL_THINKING;

@@ -1,6 +1,8 @@
 /* tests/sim/wire.c - bytes out and in, lists, numbers in queries: what apps and clients share. */
 #include "world.h"
 
+#include <stdarg.h>
+
 const struct route_info routes_info[ROUTE_ID_COUNT] = {
     [ROUTE_COUNT] = {"count", "c1", true, true, false},
     [ROUTE_CAS] = {"cas", "c2", true, true, false},
@@ -14,7 +16,7 @@ const struct route_info routes_info[ROUTE_ID_COUNT] = {
 };
 
 static const char *const act_names[ACT_COUNT] = {
-    "ok",      "add", "del",  "renew", "slow",     "never",   "close", "midway", "garbage",
+    "ok",      "add", "del",  "renew", "slow",    "never",   "close", "midway", "garbage",
     "badjson", "two", "fail", "early", "interim", "bighead", "empty", "extra",  "upgrade",
 };
 
@@ -60,7 +62,8 @@ bool act_is_plain(enum act a)
 
 char body_byte(uint32_t id, bool answer, uint64_t i)
 {
-    return (char)('a' + (id * 7u + (answer ? 13u : 0u) + (uint32_t)i * 11u + (uint32_t)(i >> 7)) % 26u);
+    return (char)('a' +
+                  (id * 7u + (answer ? 13u : 0u) + (uint32_t)i * 11u + (uint32_t)(i >> 7)) % 26u);
 }
 
 struct sw_slice query_text(struct sw_slice query, const char *name)
@@ -205,8 +208,8 @@ void pump_printf(struct pump *p, const char *fmt, ...)
 
 void pump_run(struct pump *p)
 {
-    while (p->s != NULL && p->off < SW_MIN(p->len, p->hold_at) &&
-           !sw_timer_running(&p->timer) && sw_stream_queued(p->s) < 40000) {
+    while (p->s != NULL && p->off < SW_MIN(p->len, p->hold_at) && !sw_timer_running(&p->timer) &&
+           sw_stream_queued(p->s) < 40000) {
         size_t n = SW_MIN(SW_MIN(p->len, p->hold_at) - p->off, (size_t)SW_BUF_BYTES);
         struct sw_buf *b;
 
@@ -227,8 +230,7 @@ void pump_run(struct pump *p)
         sw_buf_unref(b);
         p->off += n;
         if (p->trickle && chance(p->w, 60)) {
-            sw_timer_start(p->loop, &p->timer,
-                           now_ns(p->w) + (1 + pick(p->w, 20)) * SW_NS_PER_MS);
+            sw_timer_start(p->loop, &p->timer, now_ns(p->w) + (1 + pick(p->w, 20)) * SW_NS_PER_MS);
             return;
         }
     }

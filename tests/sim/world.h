@@ -1,13 +1,13 @@
-/* tests/sim/world.h - a whole world around a gateway: network, clients, apps, a supervisor; and what
- * must be true of it.
+/* tests/sim/world.h - a whole world around a gateway: network, clients, apps, a supervisor; and
+ * what must be true of it.
  *
- * One run is one seed. `outside` is the loop of the clients and the supervisor, `apps_loop` that of all
- * app instances; the gateway process has a main loop and one a worker. What breaks, and how badly,
- * is drawn from the seed at first (struct plan): a run has few kinds of trouble, so that one cannot
- * hide another.
+ * One run is one seed. `outside` is the loop of the clients and the supervisor, `apps_loop` that of
+ * all app instances; the gateway process has a main loop and one a worker. What breaks, and how
+ * badly, is drawn from the seed at first (struct plan): a run has few kinds of trouble, so that one
+ * cannot hide another.
  *
- * Every request has a number. The client that sends it, the app that runs it and the state it changes
- * write the number down; oracle.c compares.
+ * Every request has a number. The client that sends it, the app that runs it and the state it
+ * changes write the number down; oracle.c compares.
  */
 #ifndef SIM_WORLD_H
 #define SIM_WORLD_H
@@ -31,14 +31,14 @@
 /* ---- the routes of the test configurations --------------------------------------------------- */
 
 enum route_id {
-    ROUTE_COUNT,  /* session, serial, by cookie */
+    ROUTE_COUNT, /* session, serial, by cookie */
     ROUTE_CAS,
     ROUTE_MERGE,
     ROUTE_LAST,
-    ROUTE_SAFE,   /* session, serial, replay: safe */
-    ROUTE_ROOM,   /* session, serial, by path */
-    ROUTE_PLAIN,  /* none */
-    ROUTE_NEVER,  /* none, replay: never */
+    ROUTE_SAFE,  /* session, serial, replay: safe */
+    ROUTE_ROOM,  /* session, serial, by path */
+    ROUTE_PLAIN, /* none */
+    ROUTE_NEVER, /* none, replay: never */
     ROUTE_STICKY,
     ROUTE_ID_COUNT,
 };
@@ -46,31 +46,31 @@ enum route_id {
 struct route_info {
     const char *name, *cookie;
     bool session;
-    bool list;      /* the state is a list of numbers in order of commits */
-    bool replay;    /* a POST may run more than once */
+    bool list;   /* the state is a list of numbers in order of commits */
+    bool replay; /* a POST may run more than once */
 };
 extern const struct route_info routes_info[ROUTE_ID_COUNT];
 
 /* What the client asks of the app. The order is that of the names in wire.c. */
 enum act {
-    ACT_OK,       /* answers, without touching the state */
-    ACT_ADD,      /* appends its number to the state */
-    ACT_DEL,      /* ends the session */
-    ACT_RENEW,    /* appends, and asks for a new id */
-    ACT_SLOW,     /* answers after a while */
+    ACT_OK,    /* answers, without touching the state */
+    ACT_ADD,   /* appends its number to the state */
+    ACT_DEL,   /* ends the session */
+    ACT_RENEW, /* appends, and asks for a new id */
+    ACT_SLOW,  /* answers after a while */
     ACT_NEVER,
-    ACT_CLOSE,    /* closes instead of answering */
-    ACT_MIDWAY,   /* closes in the middle of its answer's body */
-    ACT_GARBAGE,  /* answers something that is no HTTP */
-    ACT_BADJSON,  /* an update that is no JSON */
-    ACT_TWO,      /* two updates at once */
-    ACT_FAIL,     /* 500, with an update that must not be made */
-    ACT_EARLY,    /* answers before it has read the request's body */
-    ACT_INTERIM,  /* 103, then the answer */
-    ACT_BIGHEAD,  /* a head larger than the limit */
-    ACT_EMPTY,    /* 204 */
-    ACT_EXTRA,    /* bytes behind the answer */
-    ACT_UPGRADE,  /* 101, then an echo */
+    ACT_CLOSE,   /* closes instead of answering */
+    ACT_MIDWAY,  /* closes in the middle of its answer's body */
+    ACT_GARBAGE, /* answers something that is no HTTP */
+    ACT_BADJSON, /* an update that is no JSON */
+    ACT_TWO,     /* two updates at once */
+    ACT_FAIL,    /* 500, with an update that must not be made */
+    ACT_EARLY,   /* answers before it has read the request's body */
+    ACT_INTERIM, /* 103, then the answer */
+    ACT_BIGHEAD, /* a head larger than the limit */
+    ACT_EMPTY,   /* 204 */
+    ACT_EXTRA,   /* bytes behind the answer */
+    ACT_UPGRADE, /* 101, then an echo */
     ACT_COUNT,
 };
 
@@ -87,11 +87,11 @@ struct list {
 };
 
 enum outcome {
-    OUT_PENDING, /* sent, or about to be */
-    OUT_ANSWERED,/* by the app, whole */
-    OUT_OWN,     /* the gateway answered itself */
-    OUT_CUT,     /* the connection ended first */
-    OUT_LEFT,    /* the client went away first */
+    OUT_PENDING,  /* sent, or about to be */
+    OUT_ANSWERED, /* by the app, whole */
+    OUT_OWN,      /* the gateway answered itself */
+    OUT_CUT,      /* the connection ended first */
+    OUT_LEFT,     /* the client went away first */
 };
 
 struct cookie;
@@ -103,33 +103,32 @@ struct req {
     enum act act;
     enum sw_method method;
     bool idempotent, http10, upgrade;
-    char framing;             /* of the answer: l, c, x */
+    char framing; /* of the answer: l, c, x */
     uint32_t room, body_bytes, answer_bytes;
-    bool chunked;             /* its body */
-    struct cookie *cookie;    /* it was sent with; NULL: none */
-    struct session *session;  /* of the cookie, or of the room */
-    uint32_t acked_before;    /* length of the session's acknowledged list when it was sent */
-    bool gone_before;         /* the session's end was acknowledged when it was sent */
+    bool chunked;            /* its body */
+    struct cookie *cookie;   /* it was sent with; NULL: none */
+    struct session *session; /* of the cookie, or of the room */
+    uint32_t acked_before;   /* length of the session's acknowledged list when it was sent */
+    bool gone_before;        /* the session's end was acknowledged when it was sent */
     uint64_t sent_ns, done_ns;
     enum outcome outcome;
     unsigned status;
-    char error[40];           /* Stateway-Error */
-    uint32_t executed;        /* by apps, whole */
-    uint32_t begun;           /* an app saw its head */
-    bool answered_by_app;     /* an app sent all of an answer with an update */
+    char error[40];    /* Stateway-Error */
+    uint32_t executed; /* by apps, whole */
+    uint32_t begun;    /* an app saw its head */
 };
 
 /* A state that clients know of. */
 struct session {
     enum route_id route;
     uint32_t serial;
-    struct list chain;      /* the longest list seen */
-    uint32_t acked;         /* of it, in acknowledged answers */
-    struct list set;        /* ROUTE_MERGE: acknowledged members */
+    struct list chain; /* the longest list seen */
+    uint32_t acked;    /* of it, in acknowledged answers */
+    struct list set;   /* ROUTE_MERGE: acknowledged members */
     uint64_t set_acked_ns[LIST_MAX];
-    bool end_asked;         /* somebody sent a logout */
-    bool ended;             /* and it was acknowledged */
-    bool any_unknown;       /* an update whose fate is unknown */
+    bool end_asked; /* somebody sent a logout */
+    bool ended;     /* and it was acknowledged */
+    bool moved;     /* somebody asked for a new id */
 };
 
 struct cookie {
@@ -139,7 +138,8 @@ struct cookie {
     bool renew_asked; /* it may be only an alias by now, or dead */
 };
 
-/* ---- bytes out, at the pace of this world ------------------------------------------------------ */
+/* ---- bytes out, at the pace of this world ------------------------------------------------------
+ */
 
 struct pump {
     struct world *w;
@@ -147,8 +147,8 @@ struct pump {
     struct sw_stream *s;
     char *data;
     size_t len, off, cap;
-    bool trickle;      /* small pieces, with pauses */
-    size_t hold_at;    /* stops there until released; SIZE_MAX: no */
+    bool trickle;   /* small pieces, with pauses */
+    size_t hold_at; /* stops there until released; SIZE_MAX: no */
     struct sw_timer timer;
 };
 void pump_init(struct pump *p, struct world *w, struct sw_loop *loop);
@@ -179,14 +179,15 @@ struct sw_slice query_text(struct sw_slice query, const char *name);
 bool list_parse(struct sw_slice s, struct list *ret_list);
 bool list_has(const struct list *l, uint32_t id);
 
-/* ---- fake apps ----------------------------------------------------------------------------------- */
+/* ---- fake apps
+ * ----------------------------------------------------------------------------------- */
 
 enum fake_state {
     FAKE_NONE,
-    FAKE_BOOTING,  /* the process runs, and does not listen yet */
+    FAKE_BOOTING, /* the process runs, and does not listen yet */
     FAKE_UP,
-    FAKE_FROZEN,   /* stopped, as by SIGSTOP or a long collection */
-    FAKE_DEAD,     /* its EXITED is not told yet */
+    FAKE_FROZEN, /* stopped, as by SIGSTOP or a long collection */
+    FAKE_DEAD,   /* its EXITED is not told yet */
 };
 
 struct fake {
@@ -196,13 +197,13 @@ struct fake {
     uint64_t incarnation, since_ns;
     int32_t pid, status;
     struct sw_addr addr;
-    char address[SW_ADDR_TEXT_MAX];
-    int fd;                      /* -1: not listening */
+    char address[112]; /* as in struct sw_control */
+    int fd; /* -1: not listening */
     struct sw_listener *listener;
-    struct sw_timer timer;       /* of its life: boot, death told, thaw */
-    struct sw_timer term;        /* SIGTERM was sent: it dies then */
-    bool server;                 /* comes back at its address */
-    bool ever_troubled;          /* frozen or killed once */
+    struct sw_timer timer; /* of its life: boot, death told, thaw */
+    struct sw_timer term;  /* SIGTERM was sent: it dies then */
+    bool server;           /* comes back at its address */
+    bool ever_troubled;    /* frozen or killed once */
 };
 
 void app_listen(struct fake *f);
@@ -211,7 +212,8 @@ void app_vanish(struct fake *f);
 void app_freeze(struct fake *f, bool on);
 void apps_fini(struct world *w);
 
-/* ---- clients ------------------------------------------------------------------------------------- */
+/* ---- clients
+ * ------------------------------------------------------------------------------------- */
 
 struct visitor {
     struct cookie *jar[ROUTE_ID_COUNT];
@@ -230,7 +232,8 @@ void client_ask(struct world *w, struct session *s, struct cookie *c, uint32_t r
 /* Its answer: 0 while there is none; list is valid for 200. */
 unsigned client_asked(const struct world *w, const struct list **ret_list, bool *ret_present);
 
-/* ---- the gateway process and its supervisor -------------------------------------------------------- */
+/* ---- the gateway process and its supervisor
+ * -------------------------------------------------------- */
 
 #define INBOX_MAX 512u
 struct inbox {
@@ -267,20 +270,21 @@ void super_fini(struct world *w);
 void super_trouble(struct world *w);
 void super_calm(struct world *w);
 
-/* ---- the world ------------------------------------------------------------------------------------- */
+/* ---- the world
+ * ------------------------------------------------------------------------------------- */
 
 struct plan {
-    uint32_t variant;     /* of the configuration */
+    uint32_t variant; /* of the configuration */
     uint32_t clients, visitors, requests_each, workers;
-    bool breaking;        /* the network breaks connections */
-    bool calm;            /* nothing at all goes wrong: every plain request succeeds */
+    bool breaking; /* the network breaks connections */
+    bool calm;     /* nothing at all goes wrong: every plain request succeeds */
     bool kills, freezes, crashes, restarts, rolls, drains, boot_trouble;
     bool store_slow, store_fails;
-    bool bad_apps;        /* acts that fail */
-    bool aborts;          /* clients leave, trickle, half-close */
+    bool bad_apps; /* acts that fail */
+    bool aborts;   /* clients leave, trickle, half-close */
     bool pipelining;
-    bool parallel;        /* clients share visitors */
-    bool tight;           /* few buffers and slots */
+    bool parallel; /* clients share visitors */
+    bool tight;    /* few buffers and slots */
     uint32_t trouble_every_ms;
     struct sw_sim_faults faults;
 };
@@ -305,11 +309,11 @@ struct world {
     int32_t pids;
     uint16_t ports;
     struct sw_timer trouble;
-    bool quiet;               /* nothing breaks any more */
+    bool quiet; /* nothing breaks any more */
     bool want_crash, want_restart;
     uint32_t crashes, restarts;
-    void *app_conns;          /* app.c */
-    void *clients;            /* client.c */
+    void *app_conns; /* app.c */
+    void *clients;   /* client.c */
     struct visitor visitors[VISITORS_MAX];
     struct req reqs[REQS_MAX];
     uint32_t req_count;
@@ -320,20 +324,22 @@ struct world {
     struct session *rooms[ROOMS];
     uint32_t answered, own, cut, left, executed;
     uint32_t by_status[600];
-    bool client_net_hurt;     /* a client's connection may have gone mute */
+    bool client_net_hurt; /* a client's connection may have gone mute */
 };
 
-uint64_t pick(struct world *w, uint64_t bound);          /* 0 .. bound-1 */
+uint64_t pick(struct world *w, uint64_t bound); /* 0 .. bound-1 */
 bool chance(struct world *w, uint32_t percent);
 uint64_t now_ns(const struct world *w);
 /* A promise was broken: tells, and ends the process. */
 SW_NORETURN SW_PRINTF(2, 3) void broken(const struct world *w, const char *fmt, ...);
 SW_PRINTF(2, 3) void note(const struct world *w, const char *fmt, ...);
 
-/* ---- oracle.c ---------------------------------------------------------------------------------------- */
+/* ---- oracle.c
+ * ---------------------------------------------------------------------------------------- */
 
 struct req *req_new(struct world *w);
 struct req *req_of(struct world *w, uint32_t id); /* NULL: no such number */
+struct session *oracle_room(struct world *w);
 void oracle_sent(struct world *w, struct req *r);
 /* An app has the whole request. seen: the state it was given. */
 void oracle_executed(struct world *w, struct req *r);
@@ -347,9 +353,19 @@ void oracle_final(struct world *w, struct session *s, const struct list *list, b
 void oracle_exchanges(struct world *w); /* none is older than it may be */
 void oracle_at_rest(struct world *w);
 
-/* ---- run.c --------------------------------------------------------------------------------------------- */
+/* ---- run.c
+ * --------------------------------------------------------------------------------------------- */
 
-void run_seed(uint64_t seed, bool verbose);
+/* Returns the hash of all that happened. */
+uint64_t run_seed(uint64_t seed, bool verbose);
+
+/* Over all runs of this process. */
+struct run_total {
+    uint64_t requests, answered, own, cut, left, crashes, restarts;
+    double virtual_s;
+    uint64_t by_status[600];
+};
+extern struct run_total run_total;
 extern const char *const configs[];
 extern const uint32_t config_count;
 

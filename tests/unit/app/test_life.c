@@ -42,8 +42,7 @@ static struct {
     uint64_t start_ns[PROCS]; /* when START number n was sent */
 } t;
 
-/* ---- the processes ------------------------------------------------------------------------------
- */
+/* ---- the processes --------------------------------------------------------------------------- */
 
 static void proc_stream_end(struct sw_stream *s, void *arg, enum sw_err err)
 {
@@ -164,8 +163,19 @@ static struct proc *proc_of(uint32_t slot)
     return found;
 }
 
-/* ---- the supervisor -----------------------------------------------------------------------------
- */
+static bool proc_is_dead(void *arg)
+{
+    return !((struct proc *)arg)->alive;
+}
+
+/* Ends it in a turn of its own, and stops right behind that turn. */
+static void proc_kill(struct proc *p)
+{
+    proc_end_in(p, 9, 0);
+    fake_until(&t.world, proc_is_dead, p, 10 * MS);
+}
+
+/* ---- the supervisor -------------------------------------------------------------------------- */
 
 static void sup_start(const struct sw_control *msg)
 {
@@ -280,8 +290,7 @@ static void on_ready(void *arg)
     t.readies++;
 }
 
-/* ---- the gateway --------------------------------------------------------------------------------
- */
+/* ---- the gateway ----------------------------------------------------------------------------- */
 
 static void gateway_begin(void)
 {
@@ -372,8 +381,7 @@ static void visitor(struct sw_instance *i, uint64_t pin)
     sw_instance_unref(i);
 }
 
-/* ---- starting -----------------------------------------------------------------------------------
- */
+/* ---- starting -------------------------------------------------------------------------------- */
 
 static void starts(void **state)
 {
@@ -486,8 +494,7 @@ static void start_timeout(void **state)
     finish();
 }
 
-/* ---- crashes ------------------------------------------------------------------------------------
- */
+/* ---- crashes --------------------------------------------------------------------------------- */
 
 static void crash(void **state)
 {
@@ -505,32 +512,34 @@ static void crash(void **state)
     incarnation = old->incarnation;
     starts = t.sent[SW_CONTROL_START];
     at_ns = fake_now(&t.world);
-    proc_exit(proc_of(1), 9);
-    /* in the same call: out of rotation, and the next one is ordered */
+    proc_kill(proc_of(1));
+    /* in the same turn: out of rotation, and the next one is ordered */
     healthy(1);
     assert_int_equal(sw_instance__state(old), SW_INSTANCE_NONE);
     assert_null(sw_app_find(t.apps, 0, incarnation, &gone));
     assert_true(gone);
     assert_int_equal(t.sent[SW_CONTROL_START], starts + 1);
-    assert_int_equal(t.start_ns[starts], at_ns);
+    assert_in_range(t.start_ns[starts] - at_ns, 0, 2 * MS);
     run(100 * MS);
     healthy(2);
     assert_true(current(1)->incarnation != incarnation);
 
     /* again at once: it did not live for long */
     at_ns = fake_now(&t.world);
-    proc_exit(proc_of(1), 9);
+    proc_kill(proc_of(1));
     assert_int_equal(t.sent[SW_CONTROL_START], starts + 1);
     run(200 * MS);
     assert_int_equal(t.sent[SW_CONTROL_START], starts + 2);
-    assert_in_range(t.start_ns[starts + 1] - at_ns, 70 * MS, 130 * MS);
+    /* give or take a quarter, and the turns around it */
+    assert_in_range(t.start_ns[starts + 1] - at_ns, LIFE_BACKOFF_SERVED_NS * 3 / 4,
+                    LIFE_BACKOFF_SERVED_NS * 5 / 4 + 5 * MS);
     healthy(2);
 
     /* after a long life the next crash is a first one */
     run(12 * S_);
     at_ns = fake_now(&t.world);
-    proc_exit(proc_of(1), 9);
-    assert_int_equal(t.start_ns[starts + 2], at_ns);
+    proc_kill(proc_of(1));
+    assert_in_range(t.start_ns[starts + 2] - at_ns, 0, 2 * MS);
     run(1 * S_);
     healthy(2);
     assert_int_equal(t.hints, 0);
@@ -549,7 +558,7 @@ static void crash_while_held(void **state)
     run(1 * S_);
     old = current(1);
     assert_ptr_equal(sw_app_find(t.apps, 0, old->incarnation, &gone), old);
-    proc_exit(proc_of(1), 9);
+    proc_kill(proc_of(1));
     assert_int_equal(sw_instance__state(old), SW_INSTANCE_STOPPING);
     assert_null(sw_app_find(t.apps, 0, old->incarnation, &gone));
     assert_true(gone);
@@ -584,8 +593,7 @@ static void kill_by_command(void **state)
     finish();
 }
 
-/* ---- health -------------------------------------------------------------------------------------
- */
+/* ---- health ---------------------------------------------------------------------------------- */
 
 static void flaps(void **state)
 {
@@ -650,8 +658,7 @@ static void the_only_one_stays(void **state)
     finish();
 }
 
-/* ---- a gateway crash ----------------------------------------------------------------------------
- */
+/* ---- a gateway crash ------------------------------------------------------------------------- */
 
 static void adopts(void **state)
 {
@@ -668,7 +675,7 @@ static void adopts(void **state)
         incarnations[n] = current(n + 1)->incarnation;
     }
     gateway_end();
-    proc_exit(proc_of(3), 9); /* while nobody looked */
+    proc_kill(proc_of(3)); /* while nobody looked */
     starts = t.sent[SW_CONTROL_START];
     gateway_begin();
     assert_null(sw_app_find(t.apps, 0, incarnations[0], &gone));
@@ -743,8 +750,7 @@ static void adopts_no_stranger(void **state)
     finish();
 }
 
-/* ---- rolling ------------------------------------------------------------------------------------
- */
+/* ---- rolling --------------------------------------------------------------------------------- */
 
 static bool roll_is_over(void *arg)
 {
@@ -836,7 +842,7 @@ static void rolls_over_a_crash(void **state)
     t.boot_ns = 1 * S_;
     assert_int_equal(sw_life_roll(t.life, SW_S("shop")), SW_OK);
     run(500 * MS);
-    proc_exit(&t.procs[0], 9);
+    proc_kill(&t.procs[0]);
     run(10 * S_);
     assert_int_equal(t.life->list[0].roll.stage, ROLL_OFF);
     healthy(2);
@@ -965,7 +971,7 @@ static void stops(void **state)
     gateway_begin();
     run(1 * S_);
     sw_life_stop(t.life);
-    proc_exit(proc_of(1), 0);
+    proc_kill(proc_of(1));
     healthy(1);
     run(5 * S_);
     assert_int_equal(t.sent[SW_CONTROL_START], 2);
@@ -1013,8 +1019,7 @@ static void odd_messages(void **state)
     finish();
 }
 
-/* ---- servers ------------------------------------------------------------------------------------
- */
+/* ---- servers --------------------------------------------------------------------------------- */
 
 static struct proc *server_up(uint32_t n)
 {

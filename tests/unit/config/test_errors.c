@@ -1,11 +1,12 @@
-/* What is refused: where the complaint points, what it says, and that one mistake is one complaint. */
+/* What is refused: where the complaint points, what it says, and that one mistake is one complaint.
+ */
 #include "world.h"
 
-#define APPS   "apps: { a: { command: [x] }, b: { command: [y] } }\n"      /* line 1 */
-#define ROUTES "routes: [ { path: /*, app: a } ]\n"                        /* line 2 */
+#define APPS        "apps: { a: { command: [x] }, b: { command: [y] } }\n" /* line 1 */
+#define ROUTES      "routes: [ { path: /*, app: a } ]\n"                   /* line 2 */
 #define ROUTE(more) APPS "routes: [ { path: /*, app: a, " more " } ]\n"    /* more: 2:31 */
-#define APP(more) ROUTES "apps: { a: { " more " } }\n"                     /* more: 2:14 */
-#define TOP(more) APPS ROUTES more "\n"                                    /* more: line 3 */
+#define APP(more)   ROUTES "apps: { a: { " more " } }\n"                   /* more: 2:14 */
+#define TOP(more)   APPS ROUTES more "\n"                                  /* more: line 3 */
 
 static const struct row {
     const char *text;
@@ -19,7 +20,9 @@ static const struct row {
     {"hello", 1, 1, "must be a map", 0},
     {"[]", 1, 1, "must be a map with `apps` and `routes`, this is a list", 0},
     {"{}", 0, 0, "`apps` is missing; write:", 2},
-    {APPS, 0, 0, "`routes` is missing; for all requests to go to one app write: routes: [ { path: /*, app: a,", 0},
+    {APPS, 0, 0,
+     "`routes` is missing; for all requests to go to one app write: routes: [ { path: /*, app: a,",
+     0},
     {TOP("---\na: 1"), 3, 1, "a second document", 0},
     {TOP("a: &x 1"), 3, 4, "anchors", 0},
     {TOP("store: *x"), 3, 8, "in quotes", 0},
@@ -31,39 +34,49 @@ static const struct row {
     {TOP("a: \"\xff\""), 3, 5, "UTF-8", 0},
     {TOP("a: \"\\0\""), 3, 4, "NUL", 0},
     {TOP("? [a]\n: b"), 3, 3, "a key must be a text", 0},
-    {TOP("a: {b: {c: {d: {e: {f: {g: {h: {i: {j: {k: {l: {m: {n: {o: {p: {q: 1}}}}}}}}}}}}}}}}"), 3, 64,
-     "nested more than 16", 0},
+    {TOP("a: {b: {c: {d: {e: {f: {g: {h: {i: {j: {k: {l: {m: {n: {o: {p: {q: 1}}}}}}}}}}}}}}}}"), 3,
+     64, "nested more than 16", 0},
     {TOP("sync: no\nsync: always"), 4, 1, "`sync` is here twice (first in line 3)", 0},
     {"apps:\nroutes:\n", 1, 6, "`apps` needs a map of apps", 2},
 
     /* unknown keys */
     {TOP("engin: auto"), 3, 1, "unknown key `engin` at the top; did you mean `engine`?", 0},
-    {APP("command: [x], replicsa: 3"), 2, 28, "unknown key `replicsa` in apps.a; did you mean `replicas`?", 0},
+    {APP("command: [x], replicsa: 3"), 2, 28,
+     "unknown key `replicsa` in apps.a; did you mean `replicas`?", 0},
     {APP("command: [x], start_timeout: 3s"), 2, 28, "did you mean `start-timeout`?", 0},
     {APP("command: [x], Replicas: 3"), 2, 28, "did you mean `replicas`?", 0},
     {APP("command: [x], interval: 3s"), 2, 28, "there is one in apps.*.health", 0},
-    {APP("command: [x], sync: no"), 2, 28, "`sync` belongs to the top of the file and not in apps.a", 0},
+    {APP("command: [x], sync: no"), 2, 28,
+     "`sync` belongs to the top of the file and not in apps.a", 0},
     {ROUTE("idle: 3s"), 2, 31, "unknown key `idle` in routes[]; there is one in", 0},
     {TOP("log: { xyzzyx: 1 }"), 3, 8, "known here: level, format, access", 0},
     {TOP("timeouts: { haed: 1s }"), 3, 13, "did you mean `head`?", 0},
 
     /* not in this version */
-    {TOP("listen: [ { address: '127.0.0.1:1', tls: { } } ]"), 3, 37, "`tls` is not in this version (0.1)", 0},
-    {TOP("listen: [ { tcp: '127.0.0.1:1', app: a } ]"), 3, 13, "`tcp` is not in this version (0.1)", 3},
-    {TOP("listen: [ { address: '127.0.0.1:1', redirect: https } ]"), 3, 37, "not in this version", 0},
+    {TOP("listen: [ { address: '127.0.0.1:1', tls: { } } ]"), 3, 37,
+     "`tls` is not in this version (0.1)", 0},
+    {TOP("listen: [ { tcp: '127.0.0.1:1', app: a } ]"), 3, 13, "`tcp` is not in this version (0.1)",
+     3},
+    {TOP("listen: [ { address: '127.0.0.1:1', redirect: https } ]"), 3, 37, "not in this version",
+     0},
     {TOP("listen: [ { address: '127.0.0.1:1', hsts: 180d } ]"), 3, 37, "not in this version", 0},
-    {TOP("listen: [ { address: '127.0.0.1:1', proxy-protocol: off } ]"), 3, 37, "not in this version", 0},
+    {TOP("listen: [ { address: '127.0.0.1:1', proxy-protocol: off } ]"), 3, 37,
+     "not in this version", 0},
     {TOP("keys: { rotate: 30d }"), 3, 9, "`rotate` is not in this version (0.1)", 0},
-    {TOP("store: redis://h:1/0"), 3, 8, "`redis:` is not in this version (0.1); it has lmdb:PATH", 0},
+    {TOP("store: redis://h:1/0"), 3, 8, "`redis:` is not in this version (0.1); it has lmdb:PATH",
+     0},
     {TOP("store: journal:x"), 3, 8, "`journal:` is not in this version", 0},
-    {APP("discover: 'dns:x:1'"), 2, 14, "`discover` is not in this version (0.1): name the instances in", 2},
+    {APP("discover: 'dns:x:1'"), 2, 14,
+     "`discover` is not in this version (0.1): name the instances in", 2},
     {APP("command: [x], protocol: h2c"), 2, 28, "`protocol` is not in this version", 0},
     {APP("command: [x], tls: {}"), 2, 28, "not in this version", 0},
     {APP("command: [x], handover: /x"), 2, 28, "not in this version", 0},
     {APP("command: [x], limits: { memory: 1MiB }"), 2, 38, "not in this version", 0},
     {APP("command: [x], limits: { requests: 10 }"), 2, 38, "not in this version", 0},
-    {APP("command: [x], replicas: { min: 0 }"), 2, 38, "not in this version (0.1); write a number", 0},
-    {ROUTE("state: token"), 2, 38, "`state: token` is not in this version (0.1); it has none, sticky or session", 0},
+    {APP("command: [x], replicas: { min: 0 }"), 2, 38, "not in this version (0.1); write a number",
+     0},
+    {ROUTE("state: token"), 2, 38,
+     "`state: token` is not in this version (0.1); it has none, sticky or session", 0},
     {ROUTE("state: sealed"), 2, 38, "`state: sealed` is not in this version", 0},
     {ROUTE("token: {}"), 2, 31, "`token` is not in this version", 0},
     {ROUTE("sealed: {}"), 2, 31, "not in this version", 0},
@@ -72,13 +85,16 @@ static const struct row {
     {ROUTE("files: ./x"), 2, 31, "not in this version", 0},
     {ROUTE("state: session, session: { encrypt: off }"), 2, 58, "not in this version", 0},
     {ROUTE("state: session, session: { store-down: refuse }"), 2, 58, "not in this version", 0},
-    {ROUTE("state: session, session: { key: claim.sub }"), 2, 63, "`key: claim.sub` is not in this version", 0},
-    {ROUTE("state: session, session: { key: tls.subject }"), 2, 63, "`key: tls.subject` is not in this version", 0},
+    {ROUTE("state: session, session: { key: claim.sub }"), 2, 63,
+     "`key: claim.sub` is not in this version", 0},
+    {ROUTE("state: session, session: { key: tls.subject }"), 2, 63,
+     "`key: tls.subject` is not in this version", 0},
     {ROUTE("state: sticky, sticky: { by: cookie }"), 2, 56, "not in this version", 0},
     {ROUTE("state: sticky, sticky: { learn: cookie.x }"), 2, 56, "not in this version", 0},
 
     /* types */
-    {APP("command: [x], replicas: many"), 2, 38, "`replicas` needs a number, this is a text: `many`", 0},
+    {APP("command: [x], replicas: many"), 2, 38,
+     "`replicas` needs a number, this is a text: `many`", 0},
     {APP("command: [x], replicas: [3]"), 2, 38, "`replicas` needs a number, this is a list", 0},
     {APP("command: [x], replicas: 65"), 2, 38, "`replicas` must be 1 to 64, and this is `65`", 0},
     {APP("command: [x], replicas: 0"), 2, 38, "`replicas` must be 1 to 64", 0},
@@ -87,41 +103,57 @@ static const struct row {
     {APP("command: []"), 2, 23, "`command` needs a program", 0},
     {APP("command: ['']"), 2, 23, "`command` needs a program", 0},
     {APP("command: [x, {port}]"), 2, 27, "put {port} and {socket} in quotes", 0},
-    {APP("command: [x], health: /healthz"), 2, 36, "`health` needs a map of keys, this is a text", 0},
-    {TOP("timeouts: { head: 10 }"), 3, 19, "`head` needs a duration such as 500ms, 30s, 10m, 2h or 30d, and this is `10`: "
-     "the unit is missing", 0},
+    {APP("command: [x], health: /healthz"), 2, 36, "`health` needs a map of keys, this is a text",
+     0},
+    {TOP("timeouts: { head: 10 }"), 3, 19,
+     "`head` needs a duration such as 500ms, 30s, 10m, 2h or 30d, and this is `10`: "
+     "the unit is missing",
+     0},
     {TOP("timeouts: { head: 2h }"), 3, 19, "`head` must be 100ms to 1h, and this is `2h`", 0},
     {TOP("timeouts: { head: {} }"), 3, 19, "`head` needs a duration, this is a map", 0},
-    {TOP("limits: { head: 64k }"), 3, 17, "`head` needs a size such as 512, 64KiB or 1MiB, and this is `64k`", 0},
-    {TOP("limits: { head: 64KiB, target: 128KiB }"), 3, 32, "`target` is larger than `limits.head`", 0},
+    {TOP("limits: { head: 64k }"), 3, 17,
+     "`head` needs a size such as 512, 64KiB or 1MiB, and this is `64k`", 0},
+    {TOP("limits: { head: 64KiB, target: 128KiB }"), 3, 32, "`target` is larger than `limits.head`",
+     0},
     {TOP("limits: { connections: -1 }"), 3, 24, "needs a number", 0},
     {TOP("limits: { connections: 99999999999 }"), 3, 24, "must be 1 to 1000000", 0},
-    {TOP("sync: allways"), 3, 7, "`sync` needs one of always, everysec or no, and this is `allways`; did you mean "
-     "`always`?", 0},
-    {TOP("log: { level: 3 }"), 3, 15, "`level` needs one of error, warn, info or debug, and this is `3`", 0},
+    {TOP("sync: allways"), 3, 7,
+     "`sync` needs one of always, everysec or no, and this is `allways`; did you mean "
+     "`always`?",
+     0},
+    {TOP("log: { level: 3 }"), 3, 15,
+     "`level` needs one of error, warn, info or debug, and this is `3`", 0},
     {TOP("log: info"), 3, 6, "`log` needs a map of keys", 0},
     {TOP("log: { access: '' }"), 3, 16, "`access` must not be empty", 0},
     {TOP("workers: 0"), 3, 10, "`workers` needs 1 to 256 or auto", 0},
     {TOP("workers: 1.5"), 3, 10, "`workers` needs 1 to 256 or auto", 0},
-    {TOP("store: ./state"), 3, 8, "`store` needs lmdb:PATH or memory:, and this is `./state`; for a folder write lmdb:", 0},
+    {TOP("store: ./state"), 3, 8,
+     "`store` needs lmdb:PATH or memory:, and this is `./state`; for a folder write lmdb:", 0},
     {TOP("store: 'lmdb:'"), 3, 8, "`store` needs lmdb:PATH", 0},
     {TOP("store: 'memory:x'"), 3, 8, "`store` needs lmdb:PATH", 0},
-    {TOP("store: 'memory:'\nsync: always"), 4, 7, "`sync: always` cannot be had with `store: memory:`", 0},
+    {TOP("store: 'memory:'\nsync: always"), 4, 7,
+     "`sync: always` cannot be had with `store: memory:`", 0},
 
     /* addresses */
-    {TOP("listen: 8080"), 3, 9, "`listen` needs a list of maps; write: listen: [ { address: \"8080\" } ]", 0},
+    {TOP("listen: 8080"), 3, 9,
+     "`listen` needs a list of maps; write: listen: [ { address: \"8080\" } ]", 0},
     {TOP("listen: []"), 3, 9, "`listen` needs 1 to 16 places", 0},
     {TOP("listen: ['127.0.0.1:1']"), 3, 10, "`listen` needs maps in its list", 0},
     {TOP("listen: [ {} ]"), 3, 11, "`address` is missing in listen[]", 0},
     {TOP("listen: [ { address: 8080 } ]"), 3, 22, "this is a port; write 127.0.0.1:8080", 0},
-    {TOP("listen: [ { address: ':8080' } ]"), 3, 22, "the host is missing; write 0.0.0.0:8080 for all", 0},
+    {TOP("listen: [ { address: ':8080' } ]"), 3, 22,
+     "the host is missing; write 0.0.0.0:8080 for all", 0},
     {TOP("listen: [ { address: example.com } ]"), 3, 22, "has no port", 0},
-    {TOP("listen: [ { address: 'example.com:80' } ]"), 3, 22, "needs HOST:PORT with a numeric host", 0},
+    {TOP("listen: [ { address: 'example.com:80' } ]"), 3, 22, "needs HOST:PORT with a numeric host",
+     0},
     {TOP("listen: [ { address: '1.1.1.1:70000' } ]"), 3, 22, "needs HOST:PORT", 0},
-    {TOP("listen:\n- address: 1.1.1.1:1\n- address: 1.1.1.1:1"), 5, 3, "`1.1.1.1:1` is in `listen` twice", 0},
-    {TOP("listen: [ { address: '127.0.0.1:9000' } ]"), 3, 11, "is the admin listener's address too", 0},
+    {TOP("listen:\n- address: 1.1.1.1:1\n- address: 1.1.1.1:1"), 5, 3,
+     "`1.1.1.1:1` is in `listen` twice", 0},
+    {TOP("listen: [ { address: '127.0.0.1:9000' } ]"), 3, 11, "is the admin listener's address too",
+     0},
     {TOP("trusted: 10.0.0.0/8"), 3, 10, "`trusted` needs a list of networks", 0},
-    {TOP("trusted: [10.1.0.0/8]"), 3, 11, "write 10.0.0.0/8 for the network, or the address without /", 0},
+    {TOP("trusted: [10.1.0.0/8]"), 3, 11,
+     "write 10.0.0.0/8 for the network, or the address without /", 0},
     {TOP("trusted: ['fd00::1/8']"), 3, 11, "write fd00::/8 for the network", 0},
     {TOP("trusted: [10.0.0.0/33]"), 3, 11, "/0 to /32", 0},
     {TOP("trusted: ['fd00::/129']"), 3, 11, "/0 to /128", 0},
@@ -131,33 +163,42 @@ static const struct row {
     {TOP("trusted: [10.0.0.0/8, {}]"), 3, 23, "this is a map", 0},
     {TOP("admin: { address: 0.0.0.0:9000 }"), 3, 19, "there is no `admin.token`", 0},
     {TOP("admin: { address: '[::]:9000' }"), 3, 19, "there is no `admin.token`", 0},
-    {TOP("admin: { address: 0.0.0.0:9000, token: x }"), 3, 40, "`token` must have 8 bytes at least", 0},
+    {TOP("admin: { address: 0.0.0.0:9000, token: x }"), 3, 40, "`token` must have 8 bytes at least",
+     0},
     {TOP("admin: 127.0.0.1:9000"), 3, 8, "write: admin: { address: \"127.0.0.1:9000\" }", 0},
     {TOP("admin: { token: '' }"), 3, 17, "`token` must have 8 bytes at least", 0},
 
     /* apps */
-    {ROUTES "apps: [ { command: [x] } ]", 2, 7, "`apps` needs a map, this is a list; write the name first", 0},
+    {ROUTES "apps: [ { command: [x] } ]", 2, 7,
+     "`apps` needs a map, this is a list; write the name first", 0},
     {ROUTES "apps: {}", 2, 7, "`apps` needs 1 to 64 apps", 0},
     {"routes: [ { path: /*, app: A } ]\napps: { A: { command: [x] } }", 2, 9,
      "the name of an app may have small letters, digits and hyphens: `A`", 0},
-    {ROUTES "apps: { a: x }", 2, 12, "apps.a needs a map with `command` or `servers`, this is a text", 0},
+    {ROUTES "apps: { a: x }", 2, 12,
+     "apps.a needs a map with `command` or `servers`, this is a text", 0},
     {APP(""), 2, 12, "apps.a needs `command: [...]` (stateway runs it) or `servers: [...]`", 0},
     {APP("command: [x], servers: ['1.1.1.1:1']"), 2, 28, "has both `command` and `servers`", 0},
-    {APP("servers: ['1.1.1.1:1'], replicas: 3"), 2, 38, "`replicas` is for a `command`, and apps.a has `servers`", 0},
+    {APP("servers: ['1.1.1.1:1'], replicas: 3"), 2, 38,
+     "`replicas` is for a `command`, and apps.a has `servers`", 0},
     {APP("servers: ['1.1.1.1:1'], directory: ."), 2, 38, "`directory` is for a `command`", 0},
     {APP("servers: ['1.1.1.1:1'], environment: {}"), 2, 38, "`environment` is for a `command`", 0},
     {APP("servers: []"), 2, 23, "`servers` needs 1 to 64 addresses", 0},
     {APP("servers: ['1.1.1.1:1', '1.1.1.1:1']"), 2, 37, "`1.1.1.1:1` is in `servers` twice", 0},
     {APP("servers: [ [1] ]"), 2, 25, "this is a list", 0},
     {APP("servers: [ { weight: 3 } ]"), 2, 25, "`address` is missing in servers[]", 0},
-    {APP("servers: [ { address: '1.1.1.1:1', weight: 257 } ]"), 2, 57, "`weight` must be 0 to 256", 0},
+    {APP("servers: [ { address: '1.1.1.1:1', weight: 257 } ]"), 2, 57, "`weight` must be 0 to 256",
+     0},
     {APP("servers: [ 'db.internal:80' ]"), 2, 25, "`servers` needs HOST:PORT", 0},
     {APP("command: [x], environment: { 1A: x }"), 2, 43, "the name of a variable", 0},
-    {APP("command: [x], environment: { PORT: 80 }"), 2, 43, "`PORT` is what stateway tells the command", 0},
-    {APP("command: [x], environment: { A: [] }"), 2, 46, "`A` in `environment` needs a text, this is a list", 0},
+    {APP("command: [x], environment: { PORT: 80 }"), 2, 43,
+     "`PORT` is what stateway tells the command", 0},
+    {APP("command: [x], environment: { A: [] }"), 2, 46,
+     "`A` in `environment` needs a text, this is a list", 0},
     {APP("command: [x], health: { path: healthz }"), 2, 44, "`path` must begin with /", 0},
-    {APP("command: [x], health: { interval: 1s, timeout: 2s }"), 2, 61, "`timeout` is longer than `interval`", 0},
-    {APP("command: [x], balance: random"), 2, 37, "`balance` needs one of least, round-robin or hash", 0},
+    {APP("command: [x], health: { interval: 1s, timeout: 2s }"), 2, 61,
+     "`timeout` is longer than `interval`", 0},
+    {APP("command: [x], balance: random"), 2, 37,
+     "`balance` needs one of least, round-robin or hash", 0},
     {APP("command: [x], retry: { budget: 20 }"), 2, 45, "the percent sign is missing", 0},
     {APP("command: [x], retry: { budget: 101% }"), 2, 45, "`budget` must be 0% to 100%", 0},
     {APP("command: [x], retry: { per-try: 1m }"), 2, 46, "longer than `timeouts.response`", 0},
@@ -169,12 +210,15 @@ static const struct row {
     {APPS "routes: [ { app: a } ]", 2, 11, "`path` is missing in routes[]", 0},
     {APPS "routes: [ { path: / } ]", 2, 11, "`app` is missing in routes[]", 0},
     {APPS "routes: [ { path: /, app: aa } ]", 2, 27, "there is no app `aa`; did you mean `a`?", 0},
-    {APPS "routes: [ { path: /, app: something } ]", 2, 27, "there is no app `something`; add it to `apps`", 0},
+    {APPS "routes: [ { path: /, app: something } ]", 2, 27,
+     "there is no app `something`; add it to `apps`", 0},
     {APPS "routes: [ { path: cart, app: a } ]", 2, 19, "`path` must begin with /", 0},
     {APPS "routes: [ { path: '', app: a } ]", 2, 19, "`path` must begin with /", 0},
     {APPS "routes: [ { path: '*', app: a } ]", 2, 19, "`path` must begin with /", 0},
-    {APPS "routes: [ { path: /cart*, app: a } ]", 2, 19, "has a * inside a segment; it stands alone, at the end", 0},
-    {APPS "routes: [ { path: /*/x, app: a } ]", 2, 19, "has a * before its end; {name} stands for one segment", 0},
+    {APPS "routes: [ { path: /cart*, app: a } ]", 2, 19,
+     "has a * inside a segment; it stands alone, at the end", 0},
+    {APPS "routes: [ { path: /*/x, app: a } ]", 2, 19,
+     "has a * before its end; {name} stands for one segment", 0},
     {APPS "routes: [ { path: /*/, app: a } ]", 2, 19, "has a * before its end", 0},
     {APPS "routes: [ { path: '/a b', app: a } ]", 2, 19, "no blanks", 0},
     {APPS "routes: [ { path: '/a?b', app: a } ]", 2, 19, "no blanks, ? or #", 0},
@@ -187,9 +231,12 @@ static const struct row {
     {APPS "routes: [ { path: '/{}', app: a } ]", 2, 19, "{name} that is no whole segment", 0},
     {APPS "routes: [ { path: '/{a.b}', app: a } ]", 2, 19, "is not 1 to 32 letters", 0},
     {APPS "routes: [ { path: '/{a}/{a}', app: a } ]", 2, 19, "has one {name} twice", 0},
-    {APPS "routes: [ { path: '/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}', app: a } ]", 2, 19, "more than 8", 0},
-    {APPS "routes: [ { path: /a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/"
-          "a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b, app: a } ]", 2, 19, "more than 64 segments", 0},
+    {APPS "routes: [ { path: '/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}', app: a } ]", 2, 19,
+     "more than 8", 0},
+    {APPS "routes: [ { path: "
+          "/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/"
+          "a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b/a/b, app: a } ]",
+     2, 19, "more than 64 segments", 0},
     {ROUTE("host: 'shop.example:80'"), 2, 37, "`host` is written without port", 0},
     {ROUTE("host: 'a.*.b'"), 2, 37, "may have one *, as its whole first label", 0},
     {ROUTE("host: '*'"), 2, 37, "may have one *", 0},
@@ -201,7 +248,8 @@ static const struct row {
     {ROUTE("host: 'http://x'"), 2, 37, "without port", 0},
     {ROUTE("methods: GET"), 2, 40, "`methods` needs a list of methods", 0},
     {ROUTE("methods: []"), 2, 40, "without the key all are taken", 0},
-    {ROUTE("methods: [get]"), 2, 41, "`get` is no method there is: they are written in capitals", 0},
+    {ROUTE("methods: [get]"), 2, 41, "`get` is no method there is: they are written in capitals",
+     0},
     {ROUTE("methods: [GET, GET]"), 2, 46, "`GET` is here twice", 0},
     {ROUTE("methods: [CONNECT]"), 2, 41, "is not served", 0},
     {ROUTE("methods: ['G T']"), 2, 41, "is no method", 0},
@@ -219,42 +267,56 @@ static const struct row {
     {ROUTE("expose: [x]"), 2, 40, "`expose` needs verdict or instance", 0},
     {ROUTE("replay: always"), 2, 39, "`replay` needs one of idempotent, safe or never", 0},
     {ROUTE("session: {}"), 2, 31, "`session` says nothing without `state: session`", 0},
-    {ROUTE("state: session, sticky: {}"), 2, 47, "`sticky` says nothing without `state: sticky`", 0},
+    {ROUTE("state: session, sticky: {}"), 2, 47, "`sticky` says nothing without `state: sticky`",
+     0},
 
     /* states */
-    {ROUTE("state: session, session: { key: path.room }"), 2, 63, "names no {room} of the route's path `/*`", 0},
+    {ROUTE("state: session, session: { key: path.room }"), 2, 63,
+     "names no {room} of the route's path `/*`", 0},
     {ROUTE("state: session, session: { key: path. }"), 2, 63, "needs a name behind path.", 0},
     {ROUTE("state: session, session: { key: ip }"), 2, 63, "`key` needs cookie, path.NAME", 0},
     {ROUTE("state: session, session: { key: header.X, cookie: { name: x } }"), 2, 73,
      "`cookie` is not used with `key: header.X`", 0},
-    {ROUTE("state: session, session: { idle: 2d, absolute: 1d }"), 2, 64, "`idle` is longer than `absolute`", 0},
-    {ROUTE("state: session, session: { idle: 60d }"), 2, 64, "`idle` is longer than `absolute` (its default)", 0},
+    {ROUTE("state: session, session: { idle: 2d, absolute: 1d }"), 2, 64,
+     "`idle` is longer than `absolute`", 0},
+    {ROUTE("state: session, session: { idle: 60d }"), 2, 64,
+     "`idle` is longer than `absolute` (its default)", 0},
     {ROUTE("state: session, session: { idle: 1500ms }"), 2, 64, "`idle` needs whole seconds", 0},
     {ROUTE("state: session, session: { idle: 500ms }"), 2, 64, "`idle` needs whole seconds", 0},
     {ROUTE("state: session, session: { idle: 0s }"), 2, 64, "`idle` must be 1s to", 0},
-    {ROUTE("state: session, session: { max-size: 1MiB }"), 2, 68, "`max-size` is above `inline` (4KiB); in this version", 0},
-    {ROUTE("state: session, session: { inline: 17KiB }"), 2, 66, "`inline` must be 64B to 16KiB", 0},
-    {ROUTE("state: session, session: { queue: { wait: 6m } }"), 2, 73, "`wait` is longer than `timeouts.exchange`", 0},
-    {ROUTE("state: session, session: { cookie: { same-site: none } }"), 2, 79, "add `secure: yes`", 0},
+    {ROUTE("state: session, session: { max-size: 1MiB }"), 2, 68,
+     "`max-size` is above `inline` (4KiB); in this version", 0},
+    {ROUTE("state: session, session: { inline: 17KiB }"), 2, 66, "`inline` must be 64B to 16KiB",
+     0},
+    {ROUTE("state: session, session: { queue: { wait: 6m } }"), 2, 73,
+     "`wait` is longer than `timeouts.exchange`", 0},
+    {ROUTE("state: session, session: { cookie: { same-site: none } }"), 2, 79, "add `secure: yes`",
+     0},
     {ROUTE("state: session, session: { cookie: { name: 'a b' } }"), 2, 74, "a token", 0},
-    {ROUTE("state: session, session: { cookie: { name: __Host-x } }"), 2, 74, "gets its __Host- from stateway", 0},
-    {ROUTE("state: session, session: { cookie: { path: /x } }"), 2, 74, "a browser would not send a cookie", 0},
+    {ROUTE("state: session, session: { cookie: { name: __Host-x } }"), 2, 74,
+     "gets its __Host- from stateway", 0},
+    {ROUTE("state: session, session: { cookie: { path: /x } }"), 2, 74,
+     "a browser would not send a cookie", 0},
     {ROUTE("state: session, session: { cookie: { path: /x/ } }"), 2, 74, "must not end with /", 0},
-    {APPS "routes:\n- { path: /a/*, app: a, state: session }\n- { path: /b/*, app: b, state: session }\n", 4, 3,
-     "two apps with one cookie name: `sid` is also that of app a (line 3)", 0},
+    {APPS "routes:\n- { path: /a/*, app: a, state: session }\n- { path: /b/*, app: b, state: "
+          "session }\n",
+     4, 3, "two apps with one cookie name: `sid` is also that of app a (line 3)", 0},
     {APPS "routes:\n- { path: /a/*, app: a, state: sticky, sticky: { cookie: { name: x } } }\n"
-          "- { path: /b/*, app: b, state: session, session: { cookie: { name: x } } }\n", 4, 68,
-     "two apps with one cookie name", 0},
+          "- { path: /b/*, app: b, state: session, session: { cookie: { name: x } } }\n",
+     4, 68, "two apps with one cookie name", 0},
     {APPS "routes:\n- { path: /a/*, app: a, state: sticky, sticky: { cookie: { name: x } } }\n"
-          "- { path: /b/*, app: a, state: session, session: { cookie: { name: x } } }\n", 4, 68,
-     "one cookie name for two things", 0},
+          "- { path: /b/*, app: a, state: session, session: { cookie: { name: x } } }\n",
+     4, 68, "one cookie name for two things", 0},
     {APPS "routes:\n- { path: /a/*, app: a, state: session, session: { cookie: { path: /a } } }\n"
-          "- { path: /b/*, app: a, state: session }\n", 4, 3, "a browser would keep two", 0},
+          "- { path: /b/*, app: a, state: session }\n",
+     4, 3, "a browser would keep two", 0},
     {APPS "routes:\n- { path: /a/*, host: '*.x.y', app: a, state: session }\n"
-          "- { path: /b/*, host: z.x.y, app: b, state: session }\n", 4, 3, "two apps with one cookie name", 0},
+          "- { path: /b/*, host: z.x.y, app: b, state: session }\n",
+     4, 3, "two apps with one cookie name", 0},
 
     /* substitution */
-    {APP("command: ['${NOPE}']"), 2, 24, "the environment has no variable `NOPE`; set it, or write $${NOPE}", 0},
+    {APP("command: ['${NOPE}']"), 2, 24,
+     "the environment has no variable `NOPE`; set it, or write $${NOPE}", 0},
     {APP("command: ['$HOME']"), 2, 24, "a single $ in `$HOME`", 0},
     {APP("command: ['x$']"), 2, 24, "a single $", 0},
     {APP("command: ['${N']"), 2, 24, "`${` without `}`", 0},
@@ -281,13 +343,14 @@ static void error_rows(void **state)
         bool found = false;
 
         for (size_t k = 0; k < e.count && k < SW_CONFIG_ERRORS_MAX; k++) {
-            found = found || (e.list[k].line == rows[i].line && e.list[k].column == rows[i].column &&
-                              sw_slice_find_slice(e.list[k].text, sw_slice_cstr(rows[i].fragment)) <
-                                  e.list[k].text.len);
+            found =
+                found || (e.list[k].line == rows[i].line && e.list[k].column == rows[i].column &&
+                          sw_slice_find_slice(e.list[k].text, sw_slice_cstr(rows[i].fragment)) <
+                              e.list[k].text.len);
         }
         if (err != SW_E_SYNTAX || c != NULL || !found || e.count != expected) {
-            print_message("row %zu, wanted %u:%u %s\nin %s\n", i, rows[i].line, rows[i].column, rows[i].fragment,
-                          rows[i].text);
+            print_message("row %zu, wanted %u:%u %s\nin %s\n", i, rows[i].line, rows[i].column,
+                          rows[i].fragment, rows[i].text);
             print_errors(&e);
             failed++;
         }
@@ -326,8 +389,10 @@ static const char *const fine[] = {
          "- { path: /b/*, host: z.y, app: b, state: session }\n",
     APPS "routes:\n- { path: /a/*, app: a, state: session, session: { cookie: { path: /a } } }\n"
          "- { path: /ab/*, app: b, state: session, session: { cookie: { path: /ab } } }\n",
-    APPS "routes:\n- { path: /a/*, app: a, state: session }\n- { path: /b/*, app: a, state: session }\n",
-    APPS "routes:\n- { path: /a/*, app: a, state: sticky }\n- { path: /b/*, app: b, state: sticky }\n",
+    APPS
+    "routes:\n- { path: /a/*, app: a, state: session }\n- { path: /b/*, app: a, state: session }\n",
+    APPS
+    "routes:\n- { path: /a/*, app: a, state: sticky }\n- { path: /b/*, app: b, state: sticky }\n",
     APPS "routes:\n- { path: /*, host: '*.y', app: a, state: session }\n"
          "- { path: /*, host: y, app: b, state: session }\n",
     APP("command: [sh, -c, 'exec server --port $$PORT']"),
@@ -369,7 +434,8 @@ static void all_at_once(void **state)
     assert_int_equal(e.count, SW_COUNTOF(lines));
     for (size_t i = 0; i < e.count; i++) {
         assert_int_equal(e.list[i].line, lines[i]);
-        assert_true(i == 0 || e.list[i - 1].line < e.list[i].line || e.list[i - 1].column < e.list[i].column);
+        assert_true(i == 0 || e.list[i - 1].line < e.list[i].line ||
+                    e.list[i - 1].column < e.list[i].column);
     }
     sw_config_errors_fini(&e);
 }
@@ -397,15 +463,22 @@ static void too_many(void **state)
 static void secrets_stay_secret(void **state)
 {
     static const char *const texts[] = {
-        TOP("admin: { token: 'x ${file:secret.txt}' }"), TOP("sync: '${file:secret.txt}'"),
-        TOP("workers: '${file:secret.txt}'"),            TOP("store: '${file:secret.txt}'"),
-        TOP("trusted: ['${file:secret.txt}']"),          TOP("timeouts: { head: '${file:secret.txt}' }"),
-        TOP("listen: [ { address: '${file:secret.txt}' } ]"), TOP("listen: '${file:secret.txt}'"),
-        TOP("admin: '${file:secret.txt}'"),              ROUTE("host: '${file:secret.txt}:'"),
-        ROUTE("methods: ['${file:secret.txt}']"),        ROUTE("expose: ['${file:secret.txt}']"),
+        TOP("admin: { token: 'x ${file:secret.txt}' }"),
+        TOP("sync: '${file:secret.txt}'"),
+        TOP("workers: '${file:secret.txt}'"),
+        TOP("store: '${file:secret.txt}'"),
+        TOP("trusted: ['${file:secret.txt}']"),
+        TOP("timeouts: { head: '${file:secret.txt}' }"),
+        TOP("listen: [ { address: '${file:secret.txt}' } ]"),
+        TOP("listen: '${file:secret.txt}'"),
+        TOP("admin: '${file:secret.txt}'"),
+        ROUTE("host: '${file:secret.txt}:'"),
+        ROUTE("methods: ['${file:secret.txt}']"),
+        ROUTE("expose: ['${file:secret.txt}']"),
         ROUTE("state: session, session: { key: '${file:secret.txt}' }"),
         APPS "routes: [ { path: '${file:secret.txt}', app: '${file:secret.txt}' } ]",
-        APP("servers: ['${file:secret.txt}']"),          APP("command: [x], replicas: '${file:secret.txt}'"),
+        APP("servers: ['${file:secret.txt}']"),
+        APP("command: [x], replicas: '${file:secret.txt}'"),
     };
 
     (void)state;
@@ -431,10 +504,12 @@ static void flags_are_checked(void **state)
         struct sw_config_override o;
         const char *fragment;
     } flags[] = {
-        {{.listen = SW_S("8080")}, "--listen needs HOST:PORT, [::]:PORT or unix:PATH, and this is a port"},
+        {{.listen = SW_S("8080")},
+         "--listen needs HOST:PORT, [::]:PORT or unix:PATH, and this is a port"},
         {{.listen = SW_S("127.0.0.1:9000")}, "is the admin listener's address too"},
         {{.admin = SW_S("junk")}, "--admin needs"},
-        {{.admin = SW_S("0.0.0.0:9000")}, "the address of --admin can be reached by other machines"},
+        {{.admin = SW_S("0.0.0.0:9000")},
+         "the address of --admin can be reached by other machines"},
         {{.store = SW_S("./state")}, "--store needs lmdb:PATH or memory:"},
         {{.store = SW_S("redis://x")}, "--store: `redis:` is not in this version"},
         {{.access_log = SW_S("a\nb")}, "--access-log must be"},
@@ -448,7 +523,8 @@ static void flags_are_checked(void **state)
 
         assert_int_equal(parse(SW_S(APPS ROUTES), &flags[i].o, &c, &e), SW_E_SYNTAX);
         if (e.count != 1 || e.list[0].line != 0 ||
-            sw_slice_find_slice(e.list[0].text, sw_slice_cstr(flags[i].fragment)) == e.list[0].text.len) {
+            sw_slice_find_slice(e.list[0].text, sw_slice_cstr(flags[i].fragment)) ==
+                e.list[0].text.len) {
             print_errors(&e);
             fail_msg("%s", flags[i].fragment);
         }
@@ -479,9 +555,12 @@ static void each_default_is_what_it_says(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(error_rows),          cmocka_unit_test(accepted),
-        cmocka_unit_test(all_at_once),         cmocka_unit_test(too_many),
-        cmocka_unit_test(secrets_stay_secret), cmocka_unit_test(flags_are_checked),
+        cmocka_unit_test(error_rows),
+        cmocka_unit_test(accepted),
+        cmocka_unit_test(all_at_once),
+        cmocka_unit_test(too_many),
+        cmocka_unit_test(secrets_stay_secret),
+        cmocka_unit_test(flags_are_checked),
         cmocka_unit_test(each_default_is_what_it_says),
     };
 

@@ -333,13 +333,14 @@ static void as_much_as_may_be(void **state)
 
 static void defaults_give_way(void **state)
 {
-    struct sw_config *c = parsed(SW_S("apps: { a: { command: [x], health: { interval: 500ms } } }\n"
-                                      "limits: { head: 4KiB }\n"
-                                      "store: 'memory:'\n"
-                                      "admin: off\n"
-                                      "routes: [ { path: /*, app: a, state: session, session: { absolute: 10m, "
-                                      "inline: 1KiB } } ]\n"),
-                                 NULL);
+    struct sw_config *c =
+        parsed(SW_S("apps: { a: { command: [x], health: { interval: 500ms } } }\n"
+                    "limits: { head: 4KiB }\n"
+                    "store: 'memory:'\n"
+                    "admin: off\n"
+                    "routes: [ { path: /*, app: a, state: session, session: { absolute: 10m, "
+                    "inline: 1KiB } } ]\n"),
+               NULL);
 
     (void)state;
     assert_int_equal(c->apps[0].health_timeout_ns, 500 * SW_NS_PER_MS);
@@ -367,7 +368,9 @@ static void flags_win(void **state)
                                          .log_level = SW_LOG_WARN};
     const struct sw_config_override off = {.admin = SW_S("off")};
     struct sw_config *c = parsed(
-        SW_S(SHORTEST "listen: [ { address: 127.0.0.1:1 }, { address: 127.0.0.1:2 } ]\nstore: 'memory:'\n"), &o);
+        SW_S(SHORTEST
+             "listen: [ { address: 127.0.0.1:1 }, { address: 127.0.0.1:2 } ]\nstore: 'memory:'\n"),
+        &o);
 
     (void)state;
     assert_int_equal(c->listen_count, 1);
@@ -387,11 +390,11 @@ static void flags_win(void **state)
 
 static void filled_in(void **state)
 {
-    struct sw_config *c = parsed(
-        SW_S("apps: { a: { command: [x, '${N}', 'a${N}b${N}', '$$', '$${N}', '${DOLLAR}', '${EMPTY}', "
-             "'${file:secret.txt}!'], replicas: '${N}' } }\n"
-             "routes: [ { path: /*, app: a } ]\n"),
-        NULL);
+    struct sw_config *c = parsed(SW_S("apps: { a: { command: [x, '${N}', 'a${N}b${N}', '$$', "
+                                      "'$${N}', '${DOLLAR}', '${EMPTY}', "
+                                      "'${file:secret.txt}!'], replicas: '${N}' } }\n"
+                                      "routes: [ { path: /*, app: a } ]\n"),
+                                 NULL);
     const char *const *argv = c->apps[0].command;
 
     (void)state;
@@ -423,17 +426,21 @@ static void filled_in_from_the_system(void **state)
                  "apps: { a: { command: ['${SW_TEST_CONFIG}', '${file:%s}'] } }\n"
                  "routes: [ { path: /*, app: a } ]\n",
                  path);
-    assert_int_equal(sw_config_parse(sw_slice_of(text, (size_t)n), SW_S("t"), NULL, &c, &errors), SW_OK);
+    assert_int_equal(sw_config_parse(sw_slice_of(text, (size_t)n), SW_S("t"), NULL, &c, &errors),
+                     SW_OK);
     assert_string_equal(c->apps[0].command[0], "from-env");
     assert_string_equal(c->apps[0].command[1], "from-file");
     sw_config_free(c);
     sw_config_errors_fini(&errors);
     (void)unlink(path);
-    assert_int_equal(sw_config_parse(sw_slice_of(text, (size_t)n), SW_S("t"), NULL, &c, &errors), SW_E_SYNTAX);
+    assert_int_equal(sw_config_parse(sw_slice_of(text, (size_t)n), SW_S("t"), NULL, &c, &errors),
+                     SW_E_SYNTAX);
     assert_int_equal(errors.count, 1);
     sw_config_errors_fini(&errors);
-    n = snprintf(text, sizeof(text), "apps: { a: { command: ['${file:/dev/zero}', '${file:/}'] } }\n");
-    assert_int_equal(sw_config_parse(sw_slice_of(text, (size_t)n), SW_S("t"), NULL, &c, &errors), SW_E_SYNTAX);
+    n = snprintf(text, sizeof(text),
+                 "apps: { a: { command: ['${file:/dev/zero}', '${file:/}'] } }\n");
+    assert_int_equal(sw_config_parse(sw_slice_of(text, (size_t)n), SW_S("t"), NULL, &c, &errors),
+                     SW_E_SYNTAX);
     assert_int_equal(errors.count, 3);
     sw_config_errors_fini(&errors);
 }
@@ -444,16 +451,28 @@ static void trusted_peers(void **state)
         const char *peer;
         bool trusted;
     } peers[] = {
-        {"10.0.0.1", true},         {"10.255.255.255", true},  {"11.0.0.1", false},
-        {"9.255.255.255", false},   {"192.0.2.7", true},       {"192.0.2.6", false},
-        {"172.16.5.4", true},       {"172.31.255.1", true},    {"172.32.0.0", false},
-        {"::ffff:10.1.2.3", true},  {"::ffff:11.1.2.3", false}, {"fd00::1", true},
-        {"fdff::1", true},          {"fe00::1", false},        {"2001:db8::1", true},
-        {"2001:db8::2", false},     {"::1", false},
+        {"10.0.0.1", true},
+        {"10.255.255.255", true},
+        {"11.0.0.1", false},
+        {"9.255.255.255", false},
+        {"192.0.2.7", true},
+        {"192.0.2.6", false},
+        {"172.16.5.4", true},
+        {"172.31.255.1", true},
+        {"172.32.0.0", false},
+        {"::ffff:10.1.2.3", true},
+        {"::ffff:11.1.2.3", false},
+        {"fd00::1", true},
+        {"fdff::1", true},
+        {"fe00::1", false},
+        {"2001:db8::1", true},
+        {"2001:db8::2", false},
+        {"::1", false},
     };
-    struct sw_config *c = parsed(SW_S(SHORTEST "trusted: [10.0.0.0/8, 192.0.2.7, 172.16.0.0/12, 'fd00::/8', "
-                                               "'2001:db8::1', '::/96']\n"),
-                                 NULL);
+    struct sw_config *c =
+        parsed(SW_S(SHORTEST "trusted: [10.0.0.0/8, 192.0.2.7, 172.16.0.0/12, 'fd00::/8', "
+                             "'2001:db8::1', '::/96']\n"),
+               NULL);
     struct sw_addr peer = {.len = 0};
 
     (void)state;

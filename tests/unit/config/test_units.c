@@ -62,7 +62,8 @@ static void unit_rows(void **state)
         uint64_t value = 0;
         const char *why = rows[i].parse(rows[i].in, &value);
 
-        if ((why == NULL) != (rows[i].why == NULL) || (why != NULL && strstr(why, rows[i].why) == NULL) ||
+        if ((why == NULL) != (rows[i].why == NULL) ||
+            (why != NULL && strstr(why, rows[i].why) == NULL) ||
             (why == NULL && value != rows[i].value)) {
             fail_msg("%.*s: %s, %llu", SW_SARG(rows[i].in), why != NULL ? why : "accepted",
                      (unsigned long long)value);

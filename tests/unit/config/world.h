@@ -61,8 +61,8 @@ static inline enum sw_err parse(struct sw_slice text, const struct sw_config_ove
     if (text.len > 0) {
         memcpy(exact, text.ptr, text.len);
     }
-    err = sw_config__parse(sw_slice_of(exact, text.len), SW_S("t.yaml"), override, &world, ret_config,
-                           errors);
+    err = sw_config__parse(sw_slice_of(exact, text.len), SW_S("t.yaml"), override, &world,
+                           ret_config, errors);
     free(exact);
     return err;
 }
@@ -70,7 +70,8 @@ static inline enum sw_err parse(struct sw_slice text, const struct sw_config_ove
 static inline void print_errors(const struct sw_config_errors *e)
 {
     for (size_t i = 0; i < e->count && i < SW_CONFIG_ERRORS_MAX; i++) {
-        print_message("  t.yaml:%u:%u: %.*s\n", e->list[i].line, e->list[i].column, SW_SARG(e->list[i].text));
+        print_message("  t.yaml:%u:%u: %.*s\n", e->list[i].line, e->list[i].column,
+                      SW_SARG(e->list[i].text));
     }
 }
 

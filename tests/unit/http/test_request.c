@@ -204,8 +204,13 @@ static const struct row {
     {"content_length", SW_S(GET("Content_Length: 1\r\n")), SW_E_FIELD_NAME, NULL, NULL, NULL, 0, 0},
     {"transfer_encoding", SW_S(GET("transfer_encoding: chunked\r\n")), SW_E_FIELD_NAME, NULL, NULL,
      NULL, 0, 0},
-    {"transfer-encoding_", SW_S(GET("Transfer-Encoding_: chunked\r\n")), SW_OK, NULL, NULL, NULL, 0,
-     0},
+    {"transfer-encoding_", SW_S(GET("Transfer-Encoding_: chunked\r\n")), SW_E_FIELD_NAME, NULL,
+     NULL, NULL, 0, 0},
+    {"transfer--encoding", SW_S(GET("Transfer--Encoding: chunked\r\n")), SW_E_FIELD_NAME, NULL,
+     NULL, NULL, 0, 0},
+    {"!contentlength", SW_S(GET("!ContentLength: 1\r\n")), SW_E_FIELD_NAME, NULL, NULL, NULL, 0, 0},
+    {"x_host", SW_S(GET("h_ost: a\r\nHost-: 1\r\nx-transfer-encoding: 1\r\n")), SW_OK, NULL, NULL,
+     NULL, 0, 0},
     {"expect", SW_S(GET("Expect: 200-ok\r\n")), SW_E_EXPECT, NULL, NULL, NULL, 0, 0},
 };
 

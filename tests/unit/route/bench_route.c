@@ -1,4 +1,5 @@
-/* How long a match takes: 1000 routes as a large service has them, against a walk over all of them. */
+/* How long a match takes: 1000 routes as a large service has them, against a walk over all of them.
+ */
 #include <time.h>
 
 #include "base/rng.h"
@@ -22,7 +23,8 @@ static uint32_t walk(const struct sw_routes *r, const struct sw_head *h)
     struct sw_slice host = sw_pattern__host(h->host, buf);
 
     for (uint32_t i = 0; i < r->one_count; i++) {
-        if (sw_pattern__host_matches(&r->ones[i], host) && sw_pattern__path_matches(&r->ones[i], h->path) &&
+        if (sw_pattern__host_matches(&r->ones[i], host) &&
+            sw_pattern__path_matches(&r->ones[i], h->path) &&
             sw_pattern__headers_match(r->ones[i].config, h) &&
             sw_pattern__method_matches(r->ones[i].config, h->method_name)) {
             return r->ones[i].config->line;
@@ -43,15 +45,16 @@ int main(void)
     sw_rng_seed(&rng, 1);
     sw_out_lit(&out, "apps: { a: { command: [x] } }\nroutes:\n- { path: /*, app: a }\n");
     for (unsigned i = 1; i < ROUTES; i++) {
-        sw_out_printf(&out, "- { path: '/api/v%u/things%u/{id}%s', host: '%s', app: a }\n", i % 3, i,
-                      i % 2 == 0 ? "/*" : "", i % 5 == 0 ? "*.shop.example" : "api.example");
+        sw_out_printf(&out, "- { path: '/api/v%u/things%u/{id}%s', host: '%s', app: a }\n", i % 3,
+                      i, i % 2 == 0 ? "/*" : "", i % 5 == 0 ? "*.shop.example" : "api.example");
     }
     t = table_of(sw_out_done(&out));
     for (unsigned i = 0; i < TARGETS; i++) {
         unsigned route = (unsigned)sw_rng_below(&rng, ROUTES);
 
         (void)snprintf(paths[i], sizeof(paths[i]), "/api/v%u/things%u/42", route % 3, route);
-        heads[i] = head_of("GET", route % 5 == 0 ? "www.shop.example" : "api.example", paths[i], NULL, 0);
+        heads[i] =
+            head_of("GET", route % 5 == 0 ? "www.shop.example" : "api.example", paths[i], NULL, 0);
     }
     start = now_ns();
     for (unsigned i = 0; i < ROUNDS; i++) {

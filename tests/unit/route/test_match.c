@@ -10,49 +10,49 @@
 #define APPS "apps: { a: { command: [x] } }\nroutes:\n" /* so the first route is in line 3 */
 
 static const char *const main_table = APPS
-    "- { path: /*, app: a }\n"                                                       /* 3 */
-    "- { path: /cart/*, app: a, strip: /cart }\n"                                    /* 4 */
-    "- { path: /cart, app: a }\n"                                                    /* 5 */
-    "- { path: '/rooms/{room}', app: a }\n"                                          /* 6 */
-    "- { path: '/rooms/{room}/*', app: a, strip: /rooms }\n"                         /* 7 */
-    "- { path: /rooms/lobby, app: a }\n"                                             /* 8 */
-    "- { path: '/rooms/{room}/seats/{seat}', app: a }\n"                             /* 9 */
-    "- { path: /x, host: shop.example, app: a }\n"                                   /* 10 */
-    "- { path: /*, host: '*.shop.example', app: a }\n"                               /* 11 */
-    "- { path: /*, host: '*.eu.shop.example', app: a }\n"                            /* 12 */
-    "- { path: /*, host: one.eu.shop.example, app: a }\n"                            /* 13 */
-    "- { path: /m, methods: [GET, POST], app: a }\n"                                 /* 14 */
-    "- { path: /m, methods: [DELETE], headers: { X-A: '1' }, app: a }\n"             /* 15 */
-    "- { path: /h, app: a }\n"                                                       /* 16 */
-    "- { path: /h, headers: { X-A: '1' }, app: a }\n"                                /* 17 */
-    "- { path: /h, headers: { X-A: '1', X-B: '2' }, app: a }\n"                      /* 18 */
-    "- { path: /only, host: get.example, methods: [GET], app: a }\n"                 /* 19 */
+    "- { path: /*, app: a }\n"                                                              /* 3 */
+    "- { path: /cart/*, app: a, strip: /cart }\n"                                           /* 4 */
+    "- { path: /cart, app: a }\n"                                                           /* 5 */
+    "- { path: '/rooms/{room}', app: a }\n"                                                 /* 6 */
+    "- { path: '/rooms/{room}/*', app: a, strip: /rooms }\n"                                /* 7 */
+    "- { path: /rooms/lobby, app: a }\n"                                                    /* 8 */
+    "- { path: '/rooms/{room}/seats/{seat}', app: a }\n"                                    /* 9 */
+    "- { path: /x, host: shop.example, app: a }\n"                                          /* 10 */
+    "- { path: /*, host: '*.shop.example', app: a }\n"                                      /* 11 */
+    "- { path: /*, host: '*.eu.shop.example', app: a }\n"                                   /* 12 */
+    "- { path: /*, host: one.eu.shop.example, app: a }\n"                                   /* 13 */
+    "- { path: /m, methods: [GET, POST], app: a }\n"                                        /* 14 */
+    "- { path: /m, methods: [DELETE], headers: { X-A: '1' }, app: a }\n"                    /* 15 */
+    "- { path: /h, app: a }\n"                                                              /* 16 */
+    "- { path: /h, headers: { X-A: '1' }, app: a }\n"                                       /* 17 */
+    "- { path: /h, headers: { X-A: '1', X-B: '2' }, app: a }\n"                             /* 18 */
+    "- { path: /only, host: get.example, methods: [GET], app: a }\n"                        /* 19 */
     "- { path: /only, host: get.example, methods: [PUT], headers: { X-A: '1' }, app: a }\n" /* 20 */
-    "- { path: '/t/{a}/{b}', app: a }\n"                                             /* 21 */
-    "- { path: '/t/{a}/c', app: a }\n"                                               /* 22 */
-    "- { path: '/t/b/{c}', app: a }\n"                                               /* 23 */
-    "- { path: /t/b/*, app: a }\n"                                                   /* 24 */
-    "- { path: /a%20b, app: a }\n"                                                   /* 25 */
-    "- { path: /~me/*, app: a, strip: /~me }\n"                                      /* 26 */
-    "- { path: /slash/, app: a }\n"                                                  /* 27 */
-    "- { path: /, host: root.example, app: a }\n"                                    /* 28 */
-    "- { path: /*, host: '[::1]', app: a }\n"                                        /* 29 */
-    "- { path: '/{v}/deep/er', host: cap.example, app: a }\n"                        /* 30 */
-    "- { path: '/v1/{rest}', host: cap.example, app: a }\n"                          /* 31 */
-    "- { path: '/v1/{x}/*', host: cap.example, app: a }\n"                           /* 32 */
-    "- { path: '/{u}/{v}/*', host: cap.example, app: a }\n"                          /* 33 */
-    "- { path: /*, host: get.example, methods: [OPTIONS], app: a }\n";               /* 34 */
+    "- { path: '/t/{a}/{b}', app: a }\n"                                                    /* 21 */
+    "- { path: '/t/{a}/c', app: a }\n"                                                      /* 22 */
+    "- { path: '/t/b/{c}', app: a }\n"                                                      /* 23 */
+    "- { path: /t/b/*, app: a }\n"                                                          /* 24 */
+    "- { path: /a%20b, app: a }\n"                                                          /* 25 */
+    "- { path: /~me/*, app: a, strip: /~me }\n"                                             /* 26 */
+    "- { path: /slash/, app: a }\n"                                                         /* 27 */
+    "- { path: /, host: root.example, app: a }\n"                                           /* 28 */
+    "- { path: /*, host: '[::1]', app: a }\n"                                               /* 29 */
+    "- { path: '/{v}/deep/er', host: cap.example, app: a }\n"                               /* 30 */
+    "- { path: '/v1/{rest}', host: cap.example, app: a }\n"                                 /* 31 */
+    "- { path: '/v1/{x}/*', host: cap.example, app: a }\n"                                  /* 32 */
+    "- { path: '/{u}/{v}/*', host: cap.example, app: a }\n"                                 /* 33 */
+    "- { path: /*, host: get.example, methods: [OPTIONS], app: a }\n";                      /* 34 */
 
-static struct sw_field fields_ab[] = {
-    {SW_S("x-a"), SW_S("1"), SW_FIELD_OTHER}, {SW_S("X-B"), SW_S("2"), SW_FIELD_OTHER}};
-static struct sw_field fields_twice[] = {
-    {SW_S("X-A"), SW_S("0"), SW_FIELD_OTHER}, {SW_S("X-A"), SW_S("1"), SW_FIELD_OTHER}};
+static struct sw_field fields_ab[] = {{SW_S("x-a"), SW_S("1"), SW_FIELD_OTHER},
+                                      {SW_S("X-B"), SW_S("2"), SW_FIELD_OTHER}};
+static struct sw_field fields_twice[] = {{SW_S("X-A"), SW_S("0"), SW_FIELD_OTHER},
+                                         {SW_S("X-A"), SW_S("1"), SW_FIELD_OTHER}};
 static struct sw_field fields_near[] = {{SW_S("X-A"), SW_S("1 "), SW_FIELD_OTHER}};
 
 static const struct row {
     const char *method, *host, *path;
-    uint32_t line;         /* 0: 404 */
-    const char *captures;  /* "room=7 seat=3" */
+    uint32_t line;        /* 0: 404 */
+    const char *captures; /* "room=7 seat=3" */
     struct sw_field *fields;
     uint32_t field_count;
 } rows[] = {
@@ -159,9 +159,11 @@ static void match_rows(void **state)
         uint32_t line = m.err == SW_OK ? m.route->line : 0;
 
         put_captures(&out, &m);
-        if (line != rows[i].line || !sw_slice_eq(sw_out_done(&out), sw_slice_cstr(rows[i].captures))) {
-            fail_msg("%s %s%s: line %u (%.*s), not line %u (%s)", rows[i].method, rows[i].host, rows[i].path, line,
-                     SW_SARG(sw_out_done(&out)), rows[i].line, rows[i].captures);
+        if (line != rows[i].line ||
+            !sw_slice_eq(sw_out_done(&out), sw_slice_cstr(rows[i].captures))) {
+            fail_msg("%s %s%s: line %u (%.*s), not line %u (%s)", rows[i].method, rows[i].host,
+                     rows[i].path, line, SW_SARG(sw_out_done(&out)), rows[i].line,
+                     rows[i].captures);
         }
         assert_int_equal(m.err, rows[i].line != 0 ? SW_OK : SW_E_NO_ROUTE);
     }
@@ -170,11 +172,12 @@ static void match_rows(void **state)
 
 static void methods(void **state)
 {
-    struct table t = table_of(SW_S(APPS "- { path: /m/*, methods: [GET], app: a }\n"
-                                        "- { path: /m, methods: [POST, PUT], app: a }\n"
-                                        "- { path: /*, methods: [OPTIONS], app: a }\n"
-                                        "- { path: /x, methods: [BREW], app: a }\n"
-                                        "- { path: /m, methods: [PATCH], headers: { X-A: '1' }, app: a }\n"));
+    struct table t =
+        table_of(SW_S(APPS "- { path: /m/*, methods: [GET], app: a }\n"
+                           "- { path: /m, methods: [POST, PUT], app: a }\n"
+                           "- { path: /*, methods: [OPTIONS], app: a }\n"
+                           "- { path: /x, methods: [BREW], app: a }\n"
+                           "- { path: /m, methods: [PATCH], headers: { X-A: '1' }, app: a }\n"));
     static const struct {
         const char *path, *allow;
         struct sw_field *fields;
@@ -189,7 +192,8 @@ static void methods(void **state)
 
     (void)state;
     for (size_t i = 0; i < SW_COUNTOF(rows405); i++) {
-        struct sw_head h = head_of("DELETE", "x", rows405[i].path, rows405[i].fields, rows405[i].field_count);
+        struct sw_head h =
+            head_of("DELETE", "x", rows405[i].path, rows405[i].fields, rows405[i].field_count);
         struct sw_routed m = sw_route_match(t.routes, &h);
 
         assert_int_equal(m.err, SW_E_NO_METHOD);
@@ -201,7 +205,8 @@ static void methods(void **state)
     table_free(&t);
 }
 
-/* More method lists than there is room for their unions: Allow says at least the nearest route's. */
+/* More method lists than there is room for their unions: Allow says at least the nearest route's.
+ */
 static void many_methods(void **state)
 {
     static char text[65536];
@@ -228,8 +233,12 @@ static void stripped(void **state)
     static const struct {
         const char *path, *cut;
     } paths[] = {
-        {"/cart/x/y", "/cart"}, {"/cart/", "/cart"},       {"/c%61rt/x", "/c%61rt"},
-        {"/~me/x", "/~me"},     {"/%7Eme", "/%7Eme"},      {"/rooms/7/x", "/rooms"},
+        {"/cart/x/y", "/cart"},
+        {"/cart/", "/cart"},
+        {"/c%61rt/x", "/c%61rt"},
+        {"/~me/x", "/~me"},
+        {"/%7Eme", "/%7Eme"},
+        {"/rooms/7/x", "/rooms"},
         {"/cart", ""}, /* another route, without strip */
         {"/x", ""},
     };
@@ -258,19 +267,25 @@ static void ambiguous(void **state)
         {APPS "- { path: '/{x}', app: a }\n- { path: /a, app: a }\n- { path: '/{y}', app: a }\n",
          "line 3 and line 5"},
         {APPS "- { path: /a, app: a }\n- { path: /%61, app: a }\n", "line 3 and line 4"},
-        {APPS "- { path: /a, host: X.y, app: a }\n- { path: /a, host: x.Y., app: a }\n", "line 3 and line 4"},
-        {APPS "- { path: /a, methods: [GET, PUT], app: a }\n- { path: /a, methods: [POST, PUT], app: a }\n",
+        {APPS "- { path: /a, host: X.y, app: a }\n- { path: /a, host: x.Y., app: a }\n",
+         "line 3 and line 4"},
+        {APPS "- { path: /a, methods: [GET, PUT], app: a }\n- { path: /a, methods: [POST, PUT], "
+              "app: a }\n",
          "line 3 and line 4"},
         {APPS "- { path: /a, headers: { A: '1', B: '2' }, app: a }\n"
               "- { path: /a, headers: { b: '2', a: '1' }, app: a }\n",
          "line 3 and line 4"},
-        {APPS "- { path: /a, methods: [GET], app: a }\n- { path: /a, methods: [POST], app: a }\n", NULL},
+        {APPS "- { path: /a, methods: [GET], app: a }\n- { path: /a, methods: [POST], app: a }\n",
+         NULL},
         {APPS "- { path: /a, methods: [GET], app: a }\n- { path: /a, app: a }\n", NULL},
-        {APPS "- { path: /a, headers: { A: '1' }, app: a }\n- { path: /a, headers: { A: '2' }, app: a }\n", NULL},
+        {APPS "- { path: /a, headers: { A: '1' }, app: a }\n- { path: /a, headers: { A: '2' }, "
+              "app: a }\n",
+         NULL},
         {APPS "- { path: /a, headers: { A: '1' }, app: a }\n- { path: /a, app: a }\n", NULL},
         {APPS "- { path: /a, app: a }\n- { path: /a/*, app: a }\n- { path: /a/, app: a }\n", NULL},
         {APPS "- { path: '/{x}/a', app: a }\n- { path: '/a/{x}', app: a }\n", NULL},
-        {APPS "- { path: /a, host: x.y, app: a }\n- { path: /a, host: '*.x.y', app: a }\n- { path: /a, app: a }\n",
+        {APPS "- { path: /a, host: x.y, app: a }\n- { path: /a, host: '*.x.y', app: a }\n- { path: "
+              "/a, app: a }\n",
          NULL},
     };
 
@@ -313,13 +328,18 @@ static void explain(void **state)
     struct sw_head h = head_of("GET", "any", "/rooms/7/seats/3?q=1", NULL, 0);
     static const char *const rooms[] = {
         "GET any/rooms/7/seats/3\n",
-        "  line 9: /rooms/{room}/seats/{seat}\n    chosen: any host, the path by template (2 of 4 segments "
+        "  line 9: /rooms/{room}/seats/{seat}\n    chosen: any host, the path by template (2 of 4 "
+        "segments "
         "literal), any method\n",
-        "  line 7: /rooms/{room}/*\n    matches, but is less specific: any host, the path by its first 2 segments",
-        "another host", "and 9 more for other hosts or paths",
-        "app a, state none, room = 7, seat = 3\nthe app sees GET /rooms/7/seats/3?q=1\n", NULL};
+        "  line 7: /rooms/{room}/*\n    matches, but is less specific: any host, the path by its "
+        "first 2 segments",
+        "another host",
+        "and 9 more for other hosts or paths",
+        "app a, state none, room = 7, seat = 3\nthe app sees GET /rooms/7/seats/3?q=1\n",
+        NULL};
     static const char *const cart[] = {"/cart is cut off\nthe app sees GET /x\n", NULL};
-    static const char *const none[] = {"no: its methods do not include DELETE", "405, Allow: GET", NULL};
+    static const char *const none[] = {"no: its methods do not include DELETE", "405, Allow: GET",
+                                       NULL};
     static const char *const lost[] = {"no: another path", "nobody answers: 404", NULL};
     static const char *const evil[] = {"GET any/?[2J\n", NULL};
 
@@ -366,8 +386,9 @@ static void long_requests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(match_rows), cmocka_unit_test(methods),   cmocka_unit_test(many_methods),
-        cmocka_unit_test(stripped),   cmocka_unit_test(ambiguous), cmocka_unit_test(explain),
+        cmocka_unit_test(match_rows),    cmocka_unit_test(methods),
+        cmocka_unit_test(many_methods),  cmocka_unit_test(stripped),
+        cmocka_unit_test(ambiguous),     cmocka_unit_test(explain),
         cmocka_unit_test(long_requests),
     };
 

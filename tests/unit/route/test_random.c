@@ -10,7 +10,8 @@
 #include "helper.h"
 
 static const char *const hosts[] = {"", "a.x", "b.x", "*.x", "*.a.x", "*.b.a.x", "x"};
-static const char *const asked_hosts[] = {"", "a.x", "A.X:80", "b.x.", "x", "c.a.x", "d.b.a.x", "b.a.x", "y", ".x"};
+static const char *const asked_hosts[] = {"",      "a.x",     "A.X:80", "b.x.", "x",
+                                          "c.a.x", "d.b.a.x", "b.a.x",  "y",    ".x"};
 static const char *const segments[] = {"a", "b", "%61", "c%2Fd", "{p}", "{q}", "~", "%7E"};
 static const char *const asked_segments[] = {"a", "b", "%61", "c%2fd", "z", "", "~", "%7e", "%zz"};
 static const char *const methods[] = {"", "GET", "POST", "GET, POST", "PUT"};
@@ -36,7 +37,9 @@ static void put_route(struct sw_rng *rng, struct sw_out *out)
         q = q || strcmp(s, "{q}") == 0;
         sw_out_printf(out, "/%s", s);
     }
-    sw_out_cstr(out, sw_rng_below(rng, 3) == 0 ? "/*" : count == 0 || sw_rng_below(rng, 6) == 0 ? "/" : "");
+    sw_out_cstr(out, sw_rng_below(rng, 3) == 0                 ? "/*"
+                     : count == 0 || sw_rng_below(rng, 6) == 0 ? "/"
+                                                               : "");
     sw_out_char(out, '\'');
     if (host[0] != '\0') {
         sw_out_printf(out, ", host: '%s'", host);
@@ -50,7 +53,8 @@ static void put_route(struct sw_rng *rng, struct sw_out *out)
     sw_out_lit(out, " }\n");
 }
 
-/* ---- the naive one -------------------------------------------------------------------------------- */
+/* ---- the naive one
+ * -------------------------------------------------------------------------------- */
 
 struct list {
     char items[40][40];
@@ -71,7 +75,8 @@ static struct list split(struct sw_slice path)
         for (i++; i < path.len && path.ptr[i] != '/'; i++) {
             unsigned c;
 
-            if (path.ptr[i] == '%' && i + 2 < path.len + 0 && sscanf(path.ptr + i + 1, "%2x", &c) == 1) {
+            if (path.ptr[i] == '%' && i + 2 < path.len + 0 &&
+                sscanf(path.ptr + i + 1, "%2x", &c) == 1) {
                 len += (size_t)snprintf(item + len, 8, c == 'a' || c == '~' ? "%c" : "%%%02X", c);
                 i += 2;
             } else {
@@ -172,7 +177,8 @@ static bool naive_method(const struct sw_config_route *r, struct sw_slice method
     return r->method_count == 0;
 }
 
-static struct sw_routed naive_match(const struct sw_config *c, const struct sw_head *h, const char *host)
+static struct sw_routed naive_match(const struct sw_config *c, const struct sw_head *h,
+                                    const char *host)
 {
     struct sw_routed m = {.err = SW_E_NO_ROUTE};
     struct list path = split(h->path);
@@ -207,7 +213,8 @@ static struct sw_routed naive_match(const struct sw_config *c, const struct sw_h
     return m;
 }
 
-/* ---- one against the other -------------------------------------------------------------------------- */
+/* ---- one against the other
+ * -------------------------------------------------------------------------- */
 
 static void one_table(uint64_t seed)
 {
@@ -227,9 +234,10 @@ static void one_table(uint64_t seed)
     t = table_of(sw_out_done(&out));
     for (unsigned i = 0; i < 200; i++) {
         static char a[] = "A", b[] = "B", one[] = "1", two[] = "2";
-        struct sw_field fields[] = {
-            {sw_slice_of(a, 1), sw_slice_of(sw_rng_below(&rng, 2) == 0 ? one : two, 1), SW_FIELD_OTHER},
-            {sw_slice_of(b, 1), sw_slice_of(one, 1), SW_FIELD_OTHER}};
+        struct sw_field fields[] = {{sw_slice_of(a, 1),
+                                     sw_slice_of(sw_rng_below(&rng, 2) == 0 ? one : two, 1),
+                                     SW_FIELD_OTHER},
+                                    {sw_slice_of(b, 1), sw_slice_of(one, 1), SW_FIELD_OTHER}};
         const char *host = PICK(&rng, asked_hosts), *method = PICK(&rng, asked_methods);
         char path[256];
         struct sw_out p = sw_out_init(path, sizeof(path) - 1);
@@ -247,8 +255,9 @@ static void one_table(uint64_t seed)
         if (naive.err != compiled.err || naive.route != compiled.route ||
             (compiled.err == SW_E_NO_METHOD && compiled.allow.len == 0)) {
             fail_msg("seed %llu: %s %s%s: naive line %u %s, compiled line %u %s\n%.*s",
-                     (unsigned long long)seed, method, host, path, naive.route ? naive.route->line : 0,
-                     sw_err_name(naive.err), compiled.route ? compiled.route->line : 0, sw_err_name(compiled.err),
+                     (unsigned long long)seed, method, host, path,
+                     naive.route ? naive.route->line : 0, sw_err_name(naive.err),
+                     compiled.route ? compiled.route->line : 0, sw_err_name(compiled.err),
                      SW_SARG(sw_out_done(&out)));
         }
     }

@@ -1,0 +1,178 @@
+/* admin/ask.c: paths, tokens and the guard. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "admin/admin_priv.h"
+
+static const struct path_row {
+    struct sw_slice path;
+    enum sw_admin_endpoint endpoint;
+    struct sw_slice name;
+} path_rows[] = {
+    {SW_S("/healthz"), ADMIN_HEALTHZ, SW_S("")},
+    {SW_S("/readyz"), ADMIN_READYZ, SW_S("")},
+    {SW_S("/metrics"), ADMIN_METRICS, SW_S("")},
+    {SW_S("/v1/apps"), ADMIN_APPS, SW_S("")},
+    {SW_S("/v1/status"), ADMIN_STATUS, SW_S("")},
+    {SW_S("/v1/apps/shop/roll"), ADMIN_ROLL, SW_S("shop")},
+    {SW_S("/v1/apps/a-0/roll"), ADMIN_ROLL, SW_S("a-0")},
+    {SW_S("/v1/instances/shop/2/drain"), ADMIN_DRAIN, SW_S("shop/2")},
+    {SW_S("/v1/instances/shop/2/undrain"), ADMIN_UNDRAIN, SW_S("shop/2")},
+    {SW_S("/v1/instances/shop/10/kill"), ADMIN_KILL, SW_S("shop/10")},
+    {SW_S("/v1/instances/s/4294967295/kill"), ADMIN_KILL, SW_S("s/4294967295")},
+    {SW_S("/v1/apps/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/roll"), ADMIN_ROLL,
+     SW_S("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")},
+    /* no place */
+    {SW_S("/v1/apps/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/roll"), ADMIN_NOWHERE,
+     SW_S("")},
+    {SW_S(""), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("*"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/metrics/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/Metrics"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("//metrics"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/shop"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/shop/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps//roll"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/shop/roll/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/shop/roll/x"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/shop/drain"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/Shop/roll"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/sh%6fp/roll"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/../roll"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/apps/a\"b/roll"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop//kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/0/kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/01/kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/+1/kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/-1/kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/4294967296/kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/99999999999/kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/1/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/1/killx"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/1/kill/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop%2F1/kill"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/instances/shop/1/2/kill"), ADMIN_NOWHERE, SW_S("")},
+};
+
+static void paths(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SW_COUNTOF(path_rows); i++) {
+        const struct path_row *row = &path_rows[i];
+        struct sw_admin_routed r = sw_admin__route(row->path);
+
+        if (r.endpoint != row->endpoint || !sw_slice_eq(r.name, row->name)) {
+            fail_msg("%.*s: endpoint %d, name %.*s", SW_SARG(row->path), r.endpoint, SW_SARG(r.name));
+        }
+        assert_true(r.name.len <= SW_ADMIN_NAME_MAX);
+        for (size_t cut = 1; cut < row->path.len; cut++) { /* a shorter path is never a longer one's */
+            struct sw_admin_routed part = sw_admin__route(sw_slice_head(row->path, cut));
+
+            assert_true(part.endpoint == ADMIN_NOWHERE || part.endpoint == ADMIN_APPS);
+        }
+    }
+}
+
+#define TOKEN SW_S("s3cret-token")
+#define NONE  SW_S("")
+
+static const struct judge_row {
+    const char *name;
+    enum sw_method method;
+    struct sw_slice path, token, authorization;
+    bool guard;
+    struct sw_slice site;
+    enum sw_admin_verdict verdict;
+} judge_rows[] = {
+    {"get", SW_METHOD_GET, SW_S("/metrics"), NONE, NONE, false, NONE, ADMIN_ALLOWED},
+    {"head", SW_METHOD_HEAD, SW_S("/metrics"), NONE, NONE, false, NONE, ADMIN_ALLOWED},
+    {"get needs no guard", SW_METHOD_GET, SW_S("/v1/apps"), NONE, NONE, false, SW_S("cross-site"),
+     ADMIN_ALLOWED},
+    {"nowhere", SW_METHOD_GET, SW_S("/x"), NONE, NONE, false, NONE, ADMIN_NO_PLACE},
+    {"nowhere, post", SW_METHOD_POST, SW_S("/x"), NONE, NONE, false, NONE, ADMIN_NO_PLACE},
+    {"post to a page", SW_METHOD_POST, SW_S("/metrics"), NONE, NONE, true, NONE, ADMIN_NO_METHOD},
+    {"options", SW_METHOD_OPTIONS, SW_S("/v1/apps/shop/roll"), NONE, NONE, false, NONE, ADMIN_NO_METHOD},
+    {"trace", SW_METHOD_TRACE, SW_S("/healthz"), NONE, NONE, false, NONE, ADMIN_NO_METHOD},
+    {"other", SW_METHOD_OTHER, SW_S("/healthz"), NONE, NONE, false, NONE, ADMIN_NO_METHOD},
+    {"get of a command", SW_METHOD_GET, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, NONE, ADMIN_NO_METHOD},
+    {"put of a command", SW_METHOD_PUT, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, NONE, ADMIN_NO_METHOD},
+    {"command", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, NONE, ADMIN_ALLOWED},
+    {"same-origin", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, SW_S("same-origin"),
+     ADMIN_ALLOWED},
+    {"typed by the user", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, SW_S("none"),
+     ADMIN_ALLOWED},
+    {"cross-site", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, SW_S("cross-site"),
+     ADMIN_CROSS},
+    {"cross-site, shouted", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, SW_S("Cross-Site"),
+     ADMIN_CROSS},
+    {"no guard", SW_METHOD_POST, SW_S("/v1/instances/shop/1/kill"), NONE, NONE, false, NONE, ADMIN_NO_GUARD},
+    {"no guard, same-origin", SW_METHOD_POST, SW_S("/v1/instances/shop/1/kill"), NONE, NONE, false,
+     SW_S("same-origin"), ADMIN_NO_GUARD},
+
+    {"token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-token"), false, NONE, ADMIN_ALLOWED},
+    {"scheme in any case", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("bEARER s3cret-token"), false, NONE,
+     ADMIN_ALLOWED},
+    {"blanks", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer   s3cret-token"), false, NONE,
+     ADMIN_ALLOWED},
+    {"no token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, NONE, false, NONE, ADMIN_NO_TOKEN},
+    {"empty token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer "), false, NONE, ADMIN_NO_TOKEN},
+    {"shorter", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-toke"), false, NONE, ADMIN_NO_TOKEN},
+    {"longer", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-tokenn"), false, NONE,
+     ADMIN_NO_TOKEN},
+    {"another case", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer S3cret-token"), false, NONE,
+     ADMIN_NO_TOKEN},
+    {"scheme only", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer"), false, NONE, ADMIN_NO_TOKEN},
+    {"another scheme", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Basic s3cret-token"), false, NONE,
+     ADMIN_NO_TOKEN},
+    {"no scheme", SW_METHOD_GET, SW_S("/metrics"), TOKEN, TOKEN, false, NONE, ADMIN_NO_TOKEN},
+    {"health is open", SW_METHOD_GET, SW_S("/healthz"), TOKEN, NONE, false, NONE, ADMIN_ALLOWED},
+    {"readiness is open", SW_METHOD_HEAD, SW_S("/readyz"), TOKEN, NONE, false, NONE, ADMIN_ALLOWED},
+    {"nowhere is not told", SW_METHOD_GET, SW_S("/x"), TOKEN, NONE, false, NONE, ADMIN_NO_TOKEN},
+    {"nor methods", SW_METHOD_GET, SW_S("/v1/apps/shop/roll"), TOKEN, NONE, false, NONE, ADMIN_NO_TOKEN},
+    {"the guard is no token", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), TOKEN, NONE, true, NONE,
+     ADMIN_NO_TOKEN},
+    {"the token is no guard", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), TOKEN,
+     SW_S("Bearer s3cret-token"), false, NONE, ADMIN_NO_GUARD},
+    {"both", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), TOKEN, SW_S("Bearer s3cret-token"), true, NONE,
+     ADMIN_ALLOWED},
+};
+
+static void judged(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SW_COUNTOF(judge_rows); i++) {
+        const struct judge_row *row = &judge_rows[i];
+        struct sw_admin_ask ask = {row->method, row->path, row->authorization, row->guard, row->site};
+        struct sw_admin_routed r;
+        enum sw_admin_verdict v = sw_admin__judge(&ask, row->token, &r);
+
+        if (v != row->verdict) {
+            fail_msg("%s: %d", row->name, v);
+        }
+    }
+}
+
+static void allowed(void **state)
+{
+    (void)state;
+    assert_string_equal(sw_admin__allow(ADMIN_METRICS), "GET, HEAD");
+    assert_string_equal(sw_admin__allow(ADMIN_STATUS), "GET, HEAD");
+    assert_string_equal(sw_admin__allow(ADMIN_ROLL), "POST");
+    assert_string_equal(sw_admin__allow(ADMIN_KILL), "POST");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(paths),
+        cmocka_unit_test(judged),
+        cmocka_unit_test(allowed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
