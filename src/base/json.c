@@ -910,11 +910,12 @@ enum sw_json_type sw_json_type_of(struct sw_slice value)
 
 struct sw_json_iter sw_json_iter(struct sw_slice value)
 {
-    const char *end = value.ptr + value.len, *p;
+    const char *end, *p;
 
     if (value.len == 0) {
         return (struct sw_json_iter){NULL, NULL, false};
     }
+    end = value.ptr + value.len;
     p = space_end(value.ptr, end);
     if (p == end || (*p != '{' && *p != '[')) {
         return (struct sw_json_iter){end, end, false};
@@ -1227,11 +1228,12 @@ static bool merge_objects(struct merger *m, struct sw_slice target, struct sw_sl
 
 static struct sw_slice trimmed(struct sw_slice text)
 {
-    const char *end = text.ptr + text.len, *p;
+    const char *end, *p;
 
     if (text.len == 0) {
-        return text;
+        return text; /* ptr may be NULL */
     }
+    end = text.ptr + text.len;
     p = space_end(text.ptr, end);
     while (end > p && is_space(end[-1])) {
         end--;

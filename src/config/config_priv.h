@@ -10,13 +10,13 @@
 #include "base/out.h"
 #include "config/config.h"
 
-#define SW_CONFIG_TEXT_BYTES_MAX  (1024u * 1024u) /* a file */
+#define SW_CONFIG_TEXT_BYTES_MAX  1048576u /* a file */
 #define SW_CONFIG_DEPTH_MAX       16u
 #define SW_CONFIG_NODES_MAX       65536u
 #define SW_CONFIG_CHILDREN_MAX    4096u /* of one list or map: duplicates are looked for by pairs */
-#define SW_CONFIG_SUBST_BYTES_MAX (64u * 1024u)   /* one variable or file */
-#define SW_CONFIG_SUBST_TOTAL_MAX (1024u * 1024u) /* all texts that hold one, filled in */
-#define SW_CONFIG_ERROR_BYTES_MAX 480u            /* one complaint */
+#define SW_CONFIG_SUBST_BYTES_MAX 65536u   /* one variable or file */
+#define SW_CONFIG_SUBST_TOTAL_MAX 1048576u /* all texts that hold one, filled in */
+#define SW_CONFIG_ERROR_BYTES_MAX 480u     /* one complaint */
 
 /* ---- yaml_tree.c ------------------------------------------------------------------------------
  */

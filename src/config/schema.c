@@ -55,8 +55,8 @@ static const struct sw_key_name replays[] = {{"idempotent", SW_REPLAY_IDEMPOTENT
  */
 
 #define MS(n)    ((n)*SW_NS_PER_MS)
-#define HOURS(n) ((n)*3600 * SW_NS_PER_S)
-#define DAYS(n)  HOURS(24 * (n))
+#define HOURS(n) ((n)*3600ull * SW_NS_PER_S)
+#define DAYS(n)  HOURS(24ull * (n))
 #define KIB(n)   ((n)*1024ull)
 
 #define FIELD(of, type, member)                                                                    \

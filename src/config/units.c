@@ -7,9 +7,8 @@ struct unit {
 };
 
 static const struct unit durations[] = {
-    {"ms", SW_NS_PER_MS},           {"s", SW_NS_PER_S},
-    {"m", 60 * SW_NS_PER_S},        {"h", 3600 * SW_NS_PER_S},
-    {"d", 24 * 3600 * SW_NS_PER_S},
+    {"ms", SW_NS_PER_MS},      {"s", SW_NS_PER_S},         {"m", 60 * SW_NS_PER_S},
+    {"h", 3600 * SW_NS_PER_S}, {"d", 86400 * SW_NS_PER_S},
 };
 
 static const struct unit sizes[] = {

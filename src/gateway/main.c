@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define WORKERS_MAX       64
@@ -236,10 +237,10 @@ static const struct sw_stream_events control_events = {
 
 /* ---- the beginning --------------------------------------------------------------------------------------- */
 
-static bool uses_sessions(const struct sw_config *c)
+static bool uses(const struct sw_config *c, enum sw_placement_kind kind)
 {
     for (size_t i = 0; i < c->route_count; i++) {
-        if (c->routes[i].placement == SW_PLACE_SESSION) {
+        if (c->routes[i].placement == kind) {
             return true;
         }
     }
@@ -288,7 +289,7 @@ static int open_store(struct sw_gateway *g)
     const char *why = "no memory";
     enum sw_err err;
 
-    if (!uses_sessions(c)) {
+    if (!uses(c, SW_PLACE_SESSION)) {
         return 0;
     }
     err = sw_slice_eq(c->store_kind, SW_S("memory"))
@@ -297,17 +298,37 @@ static int open_store(struct sw_gateway *g)
     return err == SW_OK ? 0 : start_failed("store", why);
 }
 
+/* The folder of the key ring, when nobody made it yet: the store's, usually. */
+static void make_folder_of(const char *path)
+{
+    char folder[4096];
+    struct sw_out out = sw_out_init(folder, sizeof(folder) - 1);
+    const char *slash = strrchr(path, '/');
+
+    if (slash == NULL || slash == path) {
+        return;
+    }
+    sw_out_put(&out, path, (size_t)(slash - path));
+    folder[out.len] = '\0';
+    (void)mkdir(folder, 0700); /* what is wrong with it, reading or writing the ring will tell */
+}
+
 static int open_keys(struct sw_gateway *g)
 {
     const char *why = "no memory";
     char path[4096];
     struct sw_out out = sw_out_init(path, sizeof(path) - 1);
 
+    if (!uses(g->config, SW_PLACE_STICKY) && !uses(g->config, SW_PLACE_SESSION)) {
+        sw_keyring_make(sw_loop_now_unix_s(g->loop), &g->keys); /* nothing that must be kept */
+        return 0;
+    }
     sw_out_slice(&out, g->config->keys_file);
     if (out.overflowed) {
         return start_failed("keys", "the path is too long");
     }
     path[out.len] = '\0';
+    make_folder_of(path);
     if (sw_keyring_load(path, sw_loop_now_unix_s(g->loop), &g->keys, &why) != SW_OK) {
         return start_failed("keys", why);
     }

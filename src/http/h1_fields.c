@@ -55,13 +55,19 @@ struct sw_parsed sw_h1__eol(const char *p, const char *end, enum sw_err other)
 
 bool sw_h1__wait(struct sw_slice input, size_t scanned, size_t start_line_max)
 {
-    const char *end = input.ptr + input.len;
+    const char *end = input.ptr + input.len, *line, *colon;
 
     if (scanned <= start_line_max || scanned > input.len) {
         return false;
     }
     /* From one byte before: it may be the CR of a CRLF. */
-    return sw_http__value_end(input.ptr + scanned - 1, end) == end;
+    if (sw_http__value_end(input.ptr + scanned - 1, end) != end) {
+        return false;
+    }
+    line = memrchr(input.ptr, '\n', scanned);
+    line = line == NULL ? input.ptr : line + 1;
+    colon = memchr(line, ':', (size_t)(input.ptr + scanned - line));
+    return colon != NULL;
 }
 
 struct sw_parsed sw_h1__fields(struct sw_h1__lines *lines, struct sw_head *h)

@@ -69,10 +69,9 @@ struct sw_parsed sw_h1__fields(struct sw_h1__lines *lines, struct sw_head *h);
  * DONE: p stands at CRLF. `other` is the error for any other byte. */
 struct sw_parsed sw_h1__eol(const char *p, const char *end, enum sw_err other);
 
-/* May parsing wait for more? True when what came since `scanned` holds no line end and no byte
- * that would be refused. The first start_line_max bytes are always looked at: there, more is wrong
- * than bytes that cannot stand in a value. So a head that drips in costs a look at each new byte,
- * and a pass over what there is for each line. */
+/* May parsing wait for more? True when all that came since `scanned` continues a field's value.
+ * Then no answer but MORE is possible. The first start_line_max bytes are always looked at. So a
+ * value that drips in costs a look at each new byte, and a pass over what there is for each line. */
 bool sw_h1__wait(struct sw_slice input, size_t scanned, size_t start_line_max);
 
 /* What Content-Length, Transfer-Encoding, Connection, Upgrade and TE of a head say together. */

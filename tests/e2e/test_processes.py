@@ -49,15 +49,16 @@ def test_gateway_killed(gateway, engine):
     assert "starting it again" in g.log()
 
 
-def test_listeners_live_on_without_a_gateway(gateway):
+def test_listeners_live_on_without_a_gateway(gateway, engine):
     """Whoever connects while there is no gateway process waits, and is served by the next one."""
-    g = gateway(one_app())
+    g = gateway(one_app(), engine=engine)
     pid = g.gateway_pid()
-    os.kill(pid, signal.SIGSTOP)
+    os.kill(g.pid, signal.SIGSTOP)  # so that there is time to look
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not alive(pid))
     with Raw(g.address) as raw:
         raw.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        os.kill(pid, signal.SIGKILL)
-        # a connection in the queue of the killed process's socket is kept: the socket is the supervisor's
+        os.kill(g.pid, signal.SIGCONT)
         assert raw.read().status == 200
 
 
@@ -288,13 +289,13 @@ def test_output_flood(gateway):
     g.out.write_text("")
 
 
-def test_nobody_reads_our_output():
+def test_nobody_reads_our_output(tmp_path):
     """The pipe of whoever started us is full: apps are served all the same, and we end when told."""
     port, admin = free_port(), free_port()
     process = subprocess.Popen(
         [BINARY, "run", "--state", "none", "--replicas", "1", "--listen", f"127.0.0.1:{port}", "--admin",
          f"127.0.0.1:{admin}", "--", *[a.replace("$$", "$") for a in app_command()]],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path)
     try:
         def healthy():
             try:

@@ -26,6 +26,11 @@ struct req *req_of(struct world *w, uint32_t id)
     return id >= 1 && id <= w->req_count ? &w->reqs[id - 1] : NULL;
 }
 
+static bool writes(const struct req *r)
+{
+    return r->act == ACT_ADD || r->act == ACT_RENEW;
+}
+
 void oracle_sent(struct world *w, struct req *r)
 {
     struct session *s = r->session;
@@ -46,6 +51,9 @@ void oracle_sent(struct world *w, struct req *r)
     if (r->act == ACT_RENEW && r->cookie != NULL) {
         r->cookie->renew_asked = true;
         s->moved = true;
+    }
+    if (writes(r) && r->method == SW_METHOD_GET) {
+        s->moved = true; /* it runs beside the others, and one of them will meet a conflict */
     }
 }
 
@@ -97,11 +105,6 @@ static struct cookie *cookie_new(struct world *w, struct session *s, struct sw_s
     SW_ASSERT(value.len < sizeof(k->value));
     memcpy(k->value, value.ptr, value.len);
     return k;
-}
-
-static bool writes(const struct req *r)
-{
-    return r->act == ACT_ADD || r->act == ACT_RENEW;
 }
 
 static void check_ids(struct world *w, const struct req *r, const struct list *l, uint32_t from)
