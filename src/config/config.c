@@ -65,12 +65,14 @@ enum sw_err sw_config__parse(struct sw_slice text, struct sw_slice name,
     *errors = (struct sw_config_errors){0};
     err = sw_tree__parse(text, errors, &tree);
     if (err != SW_OK) {
+        sw_config__errors_sort(errors);
         return err;
     }
     if (tree.root->kind != SW_NODE_MAP) {
         sw_config__error(errors, tree.root->line, tree.root->column,
                          "the file must be a map with `apps` and `routes`, this is %s",
                          sw_node__what(tree.root));
+        sw_config__errors_sort(errors);
         sw_tree__fini(&tree);
         return SW_E_SYNTAX;
     }

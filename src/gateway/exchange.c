@@ -897,9 +897,12 @@ void sw_exchange__drop(struct sw_exchange *x)
 
         c->exchange = NULL;
         sw_conn__close(c);
-    }
-    ex_release_instance(x, false, true);
+    }    ex_release_instance(x, false, true);
     ex_leave_queue(x);
+    if (x->admit.state == ADMIT_GRANTING) { /* on_granted will not run any more: pass the key on */
+        x->admit.state = ADMIT_HELD;
+        sw_admit__leave(x->worker->admit, &x->admit);
+    }
     x->running = x->ask_pending = x->admit_pending = x->wait_pending = false;
     ex_free(x);
 }

@@ -250,6 +250,7 @@ struct sw_parsed sw_h1_request(struct sw_slice input, size_t *scanned,
             return sw_h1__fail(too_large);
         }
         *scanned = input.len;
+        return sw_h1__more();
     }
     return step;
 }

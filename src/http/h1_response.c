@@ -101,5 +101,5 @@ struct sw_parsed sw_h1_response(struct sw_slice input, size_t *scanned,
         return sw_h1__fail(SW_E_APP_HEAD_LARGE);
     }
     *scanned = input.len;
-    return step;
+    return sw_h1__more();
 }

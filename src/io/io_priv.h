@@ -97,11 +97,11 @@ union io_stream_engine {
         bool recv_armed : 1;  /* a recv is with the kernel */
         bool recv_multi : 1;  /* and it is a multishot */
         bool recv_cancel : 1; /* and its cancellation is there, too */
-        bool single : 1;      /* reading was stopped in a flood: one recv at a time */
         bool poll_armed : 1;  /* for errors while nothing is read */
         bool conn_wait : 1;   /* the poll for a connect is to be armed */
-        bool close_sent : 1;  /* all is being cancelled */
+        bool close_cancel : 1; /* all is being cancelled */
         bool fresh : 1;       /* nothing can have arrived yet: poll first */
+        uint8_t singles;      /* above 0: a flood; so many short reads till the next multishot */
     } ur;
     struct {
         void *peer;
@@ -183,7 +183,7 @@ struct sw_listener {
 /* ---- other descriptors: signals, wake -------------------------------------------------------- */
 
 struct io_watch {
-    int fd;
+    _Alignas(16) int fd; /* engines keep a tag in the low bits of its address */
     void (*fn)(struct sw_loop *loop, struct io_watch *w); /* readable (an edge) */
     bool armed;
     struct sw_link link; /* the engine's */

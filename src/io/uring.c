@@ -13,11 +13,9 @@
  * loop may be made on one thread and run on another. Before that no SQE is written: everything
  * queues in the dirty lists. The loop is to be freed on the thread that ran it, or after its end.
  *
- * A slot is kept (ST_CLOSING) until each operation's last CQE came: s->eng.ur.ops. Cancellations own
- * nothing and report to nobody (user_data 0). A cancellation by descriptor is safe against the
- * number's reuse: descriptors are closed in dispatch and in calls of the owner, cancellations are
- * written in flush, and the submission follows before the next dispatch; and only a stream with
- * operations in flight is cancelled, which keeps its descriptor open.
+ * A slot is kept (ST_CLOSING) and its descriptor open until each operation's last CQE came, those of
+ * cancellations included: s->eng.ur.ops. So a descriptor's number cannot be taken by another socket
+ * while a cancellation names it.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -37,11 +35,12 @@
 #define CQ_FACTOR  4u
 #define MSGS       64u  /* sendmsg of one submission; the kernel copies them while it submits */
 #define FEW_EVENTS 2u
+#define FLOOD_READS 16u /* short reads that end a flood: see arm_recv */
 #define FINI_TURNS 100u /* of 10 ms: to wait for cancelled operations */
 
 _Static_assert((RING_BUFS & (RING_BUFS - 1)) == 0, "the kernel wants a power of two");
 
-/* What a CQE belongs to stands in the low bits of user_data. */
+/* What a CQE belongs to stands in the low bits of user_data: slots are aligned to 16 bytes. */
 enum ud {
     UD_NOBODY,
     UD_RECV,
@@ -50,7 +49,9 @@ enum ud {
     UD_CONNECT,
     UD_ACCEPT,
     UD_WATCH,
-    UD_MASK = 7,
+    UD_CANCEL,
+    UD_UNACCEPT,
+    UD_MASK = 15,
 };
 
 struct uring_engine {
@@ -384,10 +385,10 @@ static struct io_uring_sqe *stream_sqe(struct sw_stream *s)
     return sqe;
 }
 
-/* A multishot recv fills buffers until it is cancelled: half a megabyte may follow after the owner
- * stopped reading, each time he stops. So a stream that was stopped is read one buffer at a time,
- * until a short read tells that the flood is over; then a stop costs nothing, as the one recv in
- * flight may stay, and at most one buffer is held. */
+/* A multishot recv fills buffers until it is cancelled: more than a megabyte may follow after the
+ * owner stopped reading, each time he stops. So a stream on which a full buffer arrived, or which was
+ * stopped, is read one buffer at a time, until several short reads tell that the flood is over. Then a
+ * stop costs nothing, as the one recv in flight may stay, and at most one buffer is held. */
 static void arm_recv(struct sw_stream *s)
 {
     struct io_uring_sqe *sqe = stream_sqe(s);
@@ -395,12 +396,12 @@ static void arm_recv(struct sw_stream *s)
     if (sqe == NULL) {
         return;
     }
-    if (s->eng.ur.single) {
+    if (s->eng.ur.singles > 0) {
         io_uring_prep_recv(sqe, s->fd, NULL, SW_BUF_BYTES, 0);
     } else {
         io_uring_prep_recv_multishot(sqe, s->fd, NULL, 0, 0);
     }
-    s->eng.ur.recv_multi = !s->eng.ur.single;
+    s->eng.ur.recv_multi = s->eng.ur.singles == 0;
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = BGID;
     if (s->eng.ur.fresh) {
@@ -420,9 +421,9 @@ static void cancel_recv(struct sw_stream *s)
         return;
     }
     io_uring_prep_cancel64(sqe, ud_of(s, UD_RECV), 0);
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = UD_NOBODY;
+    sqe->user_data = ud_of(s, UD_CANCEL);
     s->eng.ur.recv_cancel = true;
+    s->eng.ur.ops++;
 }
 
 /* Watches for errors where no recv does. Multishot, so that a half-close (the kernel adds RDHUP to
@@ -461,9 +462,9 @@ static void cancel_all(struct sw_stream *s)
         return;
     }
     io_uring_prep_cancel_fd(sqe, s->fd, IORING_ASYNC_CANCEL_ALL);
-    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-    sqe->user_data = UD_NOBODY;
-    s->eng.ur.close_sent = true;
+    sqe->user_data = ud_of(s, UD_CANCEL);
+    s->eng.ur.close_cancel = true;
+    s->eng.ur.ops++;
 }
 
 static void start_send(struct sw_stream *s)
@@ -533,7 +534,7 @@ static void ur_flush(struct sw_stream *s)
         }
         return;
     case ST_CLOSING:
-        if (!s->eng.ur.close_sent) {
+        if (!s->eng.ur.close_cancel) {
             cancel_all(s);
         }
         return;
@@ -548,10 +549,12 @@ static void ur_flush(struct sw_stream *s)
     if (io__wants_bytes(s)) {
         if (!s->eng.ur.recv_armed) {
             arm_recv(s);
+        } else if (s->eng.ur.recv_multi && s->eng.ur.singles > 0 && !s->eng.ur.recv_cancel) {
+            cancel_recv(s);
         }
     } else {
         if (s->eng.ur.recv_multi && s->eng.ur.recv_armed && !s->eng.ur.recv_cancel) {
-            s->eng.ur.single = true;
+            s->eng.ur.singles = FLOOD_READS;
             cancel_recv(s);
         }
         if ((!s->eng.ur.recv_armed || s->eng.ur.recv_multi) && !s->eng.ur.poll_armed && !s->broken) {
@@ -604,7 +607,7 @@ static void arm_listeners(struct uring_engine *e)
         struct io_uring_sqe *sqe;
 
         if (want == l->armed || l->cancel) {
-            continue; /* after a cancellation its last CQE asks again */
+            continue; /* the cancellation's CQE asks again */
         }
         sqe = get_sqe(e);
         if (sqe == NULL) {
@@ -618,9 +621,9 @@ static void arm_listeners(struct uring_engine *e)
             l->ops++;
         } else {
             io_uring_prep_cancel64(sqe, ud_of(l, UD_ACCEPT), 0);
-            sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-            sqe->user_data = UD_NOBODY;
+            sqe->user_data = ud_of(l, UD_UNACCEPT);
             l->cancel = true;
+            l->ops++;
         }
     }
     while ((at = sw_list_pop_front(&batch)) != NULL) {
@@ -671,7 +674,6 @@ static void on_recv(struct sw_stream *s, int32_t res, uint32_t flags)
         SW_ASSERT(s->eng.ur.ops > 0);
         s->eng.ur.ops--;
         s->eng.ur.recv_armed = false;
-        s->eng.ur.recv_cancel = false;
     }
     if (s->state == ST_CLOSING) {
         sw_buf_unref(buf);
@@ -680,8 +682,10 @@ static void on_recv(struct sw_stream *s, int32_t res, uint32_t flags)
     }
     if (res > 0) {
         SW_ASSERT(buf != NULL);
-        if ((uint32_t)res < buf->cap && s->reading && !s->eng.ur.recv_armed) {
-            s->eng.ur.single = false;
+        if ((uint32_t)res == buf->cap) {
+            s->eng.ur.singles = FLOOD_READS;
+        } else if (s->eng.ur.singles > 0) {
+            s->eng.ur.singles--;
         }
         io__received(s, buf, 0, (size_t)res);
     } else if (res == 0) {
@@ -696,9 +700,26 @@ static void on_recv(struct sw_stream *s, int32_t res, uint32_t flags)
         io__broken(s, s->err != SW_OK ? (enum sw_err)s->err : sock__err(-res));
     }
     sw_buf_unref(buf);
-    if (io__alive(s) && !s->eng.ur.recv_armed) {
+    if (io__alive(s) && (!s->eng.ur.recv_armed || (s->eng.ur.recv_multi && s->eng.ur.singles > 0))) {
         io__dirty(s);
     }
+}
+
+/* A cancellation does not find what the kernel is just working on: then it is asked again. */
+static void on_cancel(struct sw_stream *s)
+{
+    SW_ASSERT(s->eng.ur.ops > 0);
+    s->eng.ur.ops--;
+    s->eng.ur.recv_cancel = false;
+    if (s->state == ST_CLOSING) {
+        s->eng.ur.close_cancel = false;
+        if (s->eng.ur.ops > 0) {
+            io__dirty(s);
+        }
+        ur_finish(s);
+        return;
+    }
+    io__dirty(s);
 }
 
 static void on_send(struct sw_stream *s, int32_t res)
@@ -772,16 +793,12 @@ static void on_accept(struct sw_listener *l, int32_t res, uint32_t flags)
         SW_ASSERT(l->ops > 0);
         l->ops--;
         l->armed = false;
-        l->cancel = false;
     }
     if (res >= 0) {
         accepted_fd(l, res);
     }
     if (l->state == LI_CLOSING) {
-        if (l->ops == 0) {
-            sw_link_remove(&l->eng);
-            io__listener_closed(l);
-        }
+        ur_unlisten(l);
         return;
     }
     if (l->state != LI_OPEN) {
@@ -796,6 +813,18 @@ static void on_accept(struct sw_listener *l, int32_t res, uint32_t flags)
     }
     if (l->accepting && !l->armed) {
         ur_accept(l, true);
+    }
+}
+
+static void on_unaccept(struct sw_listener *l)
+{
+    SW_ASSERT(l->ops > 0);
+    l->ops--;
+    l->cancel = false;
+    if (l->state == LI_CLOSING) {
+        ur_unlisten(l); /* asks again, or ends */
+    } else {
+        ur_accept(l, l->accepting);
     }
 }
 
@@ -855,11 +884,17 @@ static void ur_dispatch(struct sw_loop *loop)
         case UD_POLL:
             on_poll(stream_of(ptr), res, flags);
             break;
+        case UD_CANCEL:
+            on_cancel(stream_of(ptr));
+            break;
         case UD_CONNECT:
             on_connect(stream_of(ptr));
             break;
         case UD_ACCEPT:
             on_accept(ptr, res, flags);
+            break;
+        case UD_UNACCEPT:
+            on_unaccept(ptr);
             break;
         case UD_WATCH:
             on_watch(loop, ptr, flags);

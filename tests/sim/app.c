@@ -214,7 +214,8 @@ static void put_answer(struct app_conn *c)
         size_t head = p->len;
 
         put_body(c, r->answer_bytes);
-        if (c->act == ACT_MIDWAY) { /* not all of it, though the framing promised */
+        if (c->act == ACT_MIDWAY &&
+            p->len > head) { /* not all of it, though the framing promised */
             p->len = head + (size_t)pick(c->w, p->len - head);
             c->close_after = true;
         }

@@ -577,14 +577,17 @@ static void client_answer_whole(struct client *c)
 {
     struct world *w = c->w;
     struct req *r = c->flight[0];
-    struct sw_slice cookie = {NULL, 0};
+    struct sw_slice cookie = {NULL, 0}; /* Where only the end of the connection ends a body, a dying
+                                         * app's cannot be told from a whole one (RFC 9112, 8). */
+    bool by_close = r->framing == 'x' || (r->http10 && r->framing == 'c');
 
     c->in_body = false;
-    if (c->from_app && r->act == ACT_MIDWAY && !r->http10 && r->method != SW_METHOD_HEAD) {
+    if (c->from_app && r->act == ACT_MIDWAY && r->answer_bytes > 0 && !r->http10 &&
+        r->method != SW_METHOD_HEAD) {
         broken(w, "request %u: the app broke off, and the client was told a whole answer", r->id);
     }
     if (c->from_app && r->status != 204 && r->status != 304 && r->method != SW_METHOD_HEAD &&
-        c->body_got != r->answer_bytes && !(r->http10 && r->act == ACT_MIDWAY)) {
+        c->body_got != r->answer_bytes && !by_close) {
         broken(w, "request %u: %lu bytes of %u in a whole answer", r->id, c->body_got,
                r->answer_bytes);
     }

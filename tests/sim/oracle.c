@@ -49,7 +49,11 @@ void oracle_sent(struct world *w, struct req *r)
         s->end_asked = true;
     }
     if (r->act == ACT_RENEW && r->cookie != NULL) {
-        r->cookie->renew_asked = true;
+        for (uint32_t i = 0; i < w->cookie_count;
+             i++) { /* an old id leads to the new one for a while */
+            w->cookies[i].renew_asked |= w->cookies[i].session == s;
+        }
+        s->renews++;
         s->moved = true;
     }
     if (writes(r) && r->method == SW_METHOD_GET) {
@@ -237,6 +241,7 @@ static void answered_list(struct world *w, struct req *r, struct visitor *v, str
             broken(w, "request %u: renewed without a new cookie", r->id);
         }
         k = cookie_new(w, s, set_cookie);
+        k->renew_asked = --s->renews > 0; /* another one may have renewed this one already */
         if (v != NULL) {
             v->jar[r->route] = k;
         }
@@ -275,6 +280,8 @@ static void answered_set(struct world *w, struct req *r, struct visitor *v, cons
         } else {
             struct cookie *k = cookie_new(w, s, set_cookie);
 
+            k->renew_asked = s->renews > 1;
+            s->renews -= s->renews > 0 ? 1 : 0;
             if (v != NULL) {
                 v->jar[r->route] = k;
             }

@@ -126,9 +126,10 @@ struct session {
     uint32_t acked;    /* of it, in acknowledged answers */
     struct list set;   /* ROUTE_MERGE: acknowledged members */
     uint64_t set_acked_ns[LIST_MAX];
-    bool end_asked; /* somebody sent a logout */
-    bool ended;     /* and it was acknowledged */
-    bool moved;     /* somebody asked for a new id */
+    bool end_asked;  /* somebody sent a logout */
+    bool ended;      /* and it was acknowledged */
+    uint32_t renews; /* sent, and not acknowledged */
+    bool moved;      /* a new id was asked for, or written beside the queue: conflicts may come */
 };
 
 struct cookie {
@@ -198,7 +199,7 @@ struct fake {
     int32_t pid, status;
     struct sw_addr addr;
     char address[112]; /* as in struct sw_control */
-    int fd; /* -1: not listening */
+    int fd;            /* -1: not listening */
     struct sw_listener *listener;
     struct sw_timer timer; /* of its life: boot, death told, thaw */
     struct sw_timer term;  /* SIGTERM was sent: it dies then */

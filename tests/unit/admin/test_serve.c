@@ -88,13 +88,20 @@ static struct client *client_new(struct serve *v, const char *send)
     assert_non_null(c);
     c->send = send;
     err = sw_stream_connect(v->outside, &v->addr, &client_events, c, &c->stream);
-    assert_int_equal(err, SW_OK);
+    if (err != SW_OK) { /* the simulated machine has no descriptor left */
+        assert_int_equal(err, SW_E_NO_FILES);
+        c->stream = NULL;
+        c->ended = true;
+        c->end = err;
+    }
     return c;
 }
 
 static void client_free(struct client *c)
 {
-    sw_stream_close(c->stream);
+    if (c->stream != NULL) {
+        sw_stream_close(c->stream);
+    }
     free(c);
 }
 
@@ -486,8 +493,8 @@ static void crowd(void **state)
     serve_init(&v, 1, NULL, 256);
     for (size_t i = 0; i < SW_COUNTOF(quiet); i++) {
         quiet[i] = client_new(&v, i == 7 ? "GET /healthz HTTP/1.1" H "\r\n" : i % 2 ? "GET /hea" : "");
+        run_s(&v, 0.01);
     }
-    run_s(&v, 1);
     assert_true(quiet[7]->ended); /* served and silent: the first to go */
     assert_non_null(strstr(quiet[7]->got, "ok\n"));
     expect(&v, "one more", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ", NULL);
@@ -532,7 +539,7 @@ static void floods(void **state)
     serve_init(&v, 1, NULL, 256);
     memset(flood, 'a', sizeof(flood) - 1);
     expect(&v, "endless line", flood, 0, "HTTP/1.1 4", NULL);
-    memcpy(flood, "GET /x HTTP/1.1\r\nHost: x\r\nA: ", 30);
+    memcpy(flood, "GET /x HTTP/1.1\r\nHost: x\r\nA: ", 29);
     expect(&v, "endless field", flood, 0, "HTTP/1.1 431 ", NULL);
     for (size_t i = 0; i + 1 < sizeof(flood);) {
         static const char request[] = "GET /v1/apps HTTP/1.1" H "\r\n";
@@ -551,9 +558,42 @@ static void floods(void **state)
     serve_fini(&v);
 }
 
+/* Answers in what came, each as long as it said; the last one may have been cut by the network, or by
+ * our patience. */
+static size_t whole_answers(const struct client *c)
+{
+    const char *at = c->got, *end = c->got + c->len;
+    size_t whole = 0;
+
+    while (at < end) {
+        const char *head_end = strstr(at, "\r\n\r\n"), *length;
+        uint64_t n = 0;
+        size_t digits;
+
+        if (head_end == NULL) {
+            return whole;
+        }
+        assert_int_equal(strncmp(at, "HTTP/1.1 ", 9), 0);
+        length = strstr(at, "Content-Length: ");
+        assert_true(length != NULL && length < head_end);
+        length += 16;
+        digits = strspn(length, "0123456789");
+        assert_true(sw_slice_u64(sw_slice_of(length, digits), &n));
+        if (n > (size_t)(end - head_end) - 4) {
+            return whole;
+        }
+        at = head_end + 4 + n;
+        assert_int_equal(at[-1], '\n');
+        whole++;
+    }
+    return whole;
+}
+
 /* Under faults: each answer that arrives whole is right, and in the end all is quiet. */
 static void faults(void **state)
 {
+    size_t whole = 0;
+
     (void)state;
     for (uint64_t seed = 1; seed <= 150; seed++) {
         static const char *const sends[] = {
@@ -582,10 +622,7 @@ static void faults(void **state)
         sw_sim_set_faults(v.sim, NULL);
         run_s(&v, 300);
         for (size_t i = 0; i < SW_COUNTOF(c); i++) {
-            if (c[i]->ended && c[i]->end == SW_E_CLOSED && c[i]->len > 0 && !c[i]->deaf) {
-                assert_int_equal(strncmp(c[i]->got, "HTTP/1.1 ", 9), 0);
-                assert_true(sw_slice_ends(sw_slice_cstr(c[i]->got), SW_S("\n")));
-            }
+            whole += whole_answers(c[i]);
             client_free(c[i]);
         }
         run_s(&v, 10);
@@ -593,6 +630,7 @@ static void faults(void **state)
         expect(&v, "alive", "GET /healthz HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ", NULL);
         serve_fini(&v);
     }
+    assert_in_range(whole, 150 * 20, 150 * 80); /* most of them, for the faults are not that hard */
 }
 
 /* Closed while answers are on their way. */

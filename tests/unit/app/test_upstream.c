@@ -353,6 +353,7 @@ static void across_workers(bool real)
     fake_run(&b.world, 20 * SW_NS_PER_MS);
     assert_false(one.done);
     sw_upstream_put(other, b.instance, two.stream, true); /* busy when asked, given up when put */
+    assert_int_equal(sw_upstream_idle(other), 0);
     settle(&one);
     assert_int_equal(one.err, SW_OK);
     assert_int_equal(b.instance->connections, 1);

@@ -244,6 +244,20 @@ static void whatever(struct sw_slice text)
     sw_config_free(c);
 }
 
+/* libyaml may stumble over a line above one that was complained about already. */
+static void sorted_when_it_breaks_off(void **state)
+{
+    struct sw_config_errors errors;
+    struct sw_config *c = NULL;
+    enum sw_err err = parse(SW_S("a:\n  - x: 1\n    x: 2\n   y: {\n"), NULL, &c, &errors);
+
+    (void)state;
+    assert_int_equal(err, SW_E_SYNTAX);
+    assert_int_equal(errors.count, 2);
+    assert_true(errors.list[0].line <= errors.list[1].line);
+    sw_config_errors_fini(&errors);
+}
+
 static void every_prefix(void **state)
 {
     size_t len;
@@ -535,12 +549,19 @@ static void key_docs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shortest_file),     cmocka_unit_test(full_file),
-        cmocka_unit_test(every_prefix),      cmocka_unit_test(garbage),
-        cmocka_unit_test(too_much),          cmocka_unit_test(as_much_as_may_be),
-        cmocka_unit_test(defaults_give_way), cmocka_unit_test(flags_win),
-        cmocka_unit_test(filled_in),         cmocka_unit_test(filled_in_from_the_system),
-        cmocka_unit_test(trusted_peers),     cmocka_unit_test(key_docs),
+        cmocka_unit_test(shortest_file),
+        cmocka_unit_test(full_file),
+        cmocka_unit_test(sorted_when_it_breaks_off),
+        cmocka_unit_test(every_prefix),
+        cmocka_unit_test(garbage),
+        cmocka_unit_test(too_much),
+        cmocka_unit_test(as_much_as_may_be),
+        cmocka_unit_test(defaults_give_way),
+        cmocka_unit_test(flags_win),
+        cmocka_unit_test(filled_in),
+        cmocka_unit_test(filled_in_from_the_system),
+        cmocka_unit_test(trusted_peers),
+        cmocka_unit_test(key_docs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -277,6 +277,10 @@ static void early(void **state)
         {SW_S("GET / HTTP/1.1\r\nA: b\r\n "), SW_E_OBS_FOLD},
         {SW_S("GET / HTTP/1.1\r\nA "), SW_E_FIELD_NAME},
         {SW_S("GET / HTTP/1.1\r\nA: b\x01"), SW_E_FIELD_VALUE},
+        /* Behind the bytes that are always looked at; found by fuzzing. */
+        {SW_S("GET / HTTP/1.1\r\nA: " A250 "\r\nB/"), SW_E_FIELD_NAME},
+        {SW_S("GET / HTTP/1.1\r\nA: " A250 "\r\n" A50 "/"), SW_E_FIELD_NAME},
+        {SW_S("GET / HTTP/1.1\r\nA: " A250 "\x7f"), SW_E_FIELD_VALUE},
     };
     struct guard g = guard_new(4096);
     struct sw_field fields[FIELDS_MAX];
