@@ -12,7 +12,8 @@
 /* Of a page, so much stays resident between two readers. */
 #define PAGE_KEPT_BYTES (256u * 1024u)
 
-/* ---- refusals and small answers ------------------------------------------------------------------------ */
+/* ---- refusals and small answers
+ * ------------------------------------------------------------------------ */
 
 void sw_admin__fail(struct sw_admin_answer *ret_answer, unsigned status, const char *text,
                     const char *label)
@@ -33,27 +34,39 @@ void sw_admin__refuse(enum sw_admin_verdict verdict, enum sw_admin_endpoint endp
 {
     switch (verdict) {
     case ADMIN_NO_TOKEN:
-        sw_admin__fail(ret_answer, 401, "the admin token is missing or wrong; send Authorization: Bearer TOKEN",
+        sw_admin__fail(ret_answer, 401,
+                       "the admin token is missing or wrong; send Authorization: Bearer TOKEN",
                        "token");
         ret_answer->lines = "WWW-Authenticate: Bearer realm=\"stateway admin\"\r\n";
         return;
     case ADMIN_NO_PLACE:
-        sw_admin__fail(ret_answer, 404, "there is nothing under this path; docs/admin.md lists what there is",
+        sw_admin__fail(ret_answer, 404,
+                       "there is nothing under this path; docs/admin.md lists what there is",
                        "not-found");
         return;
     case ADMIN_NO_METHOD:
-        sw_admin__fail(ret_answer, 405, "this method is not served here; Allow tells which are", "no-method");
+        sw_admin__fail(ret_answer, 405, "this method is not served here; Allow tells which are",
+                       "no-method");
         ret_answer->lines = strcmp(sw_admin__allow(endpoint), "POST") == 0 ? "Allow: POST\r\n"
                                                                            : "Allow: GET, HEAD\r\n";
         return;
     case ADMIN_NO_GUARD:
-        sw_admin__fail(ret_answer, 403,
-                       "commands need the header Stateway-Admin: 1 (or X-Stateway-Admin: 1), which a form of "
-                       "a foreign page cannot send",
-                       "guard");
+        sw_admin__fail(
+            ret_answer, 403,
+            "commands need the header Stateway-Admin: 1 (or X-Stateway-Admin: 1), which a form of "
+            "a foreign page cannot send",
+            "guard");
         return;
     case ADMIN_CROSS:
-        sw_admin__fail(ret_answer, 403, "a browser says that this command comes from another site", "cross-site");
+        sw_admin__fail(ret_answer, 403, "a browser says that this command comes from another site",
+                       "cross-site");
+        return;
+    case ADMIN_REBOUND:
+        sw_admin__fail(ret_answer, 403,
+                       "a browser knows this listener by a name that may not be its own; use its "
+                       "address, or set "
+                       "admin.token",
+                       "host");
         return;
     case ADMIN_ALLOWED:
     case ADMIN_VERDICT_COUNT:
@@ -122,7 +135,8 @@ static void answer_readyz(struct sw_admin *a, struct sw_admin_answer *ret_answer
     plain(ret_answer, ready ? 200 : 503, &out);
 }
 
-/* ---- pages ---------------------------------------------------------------------------------------------- */
+/* ---- pages
+ * ---------------------------------------------------------------------------------------------- */
 
 void sw_admin__page_unref(struct sw_admin_page *page, size_t page_bytes)
 {
@@ -151,7 +165,8 @@ static struct sw_admin_page *page_shared(struct sw_admin *a, enum sw_admin_kind 
     for (size_t i = 0; i < ADMIN_PAGES_MAX; i++) {
         struct sw_admin_page *p = &a->pages[i];
 
-        if (p->refs > 0 && p->kind == kind && sw_loop_now_ns(a->loop) - p->made_ns <= PAGE_SHARE_NS &&
+        if (p->refs > 0 && p->kind == kind &&
+            sw_loop_now_ns(a->loop) - p->made_ns <= PAGE_SHARE_NS &&
             (best == NULL || p->made_ns > best->made_ns)) {
             best = p;
         }
@@ -186,37 +201,43 @@ SW_MUST static bool page_make(struct sw_admin *a, struct sw_admin_page *p, enum 
     return !out.overflowed;
 }
 
-static void answer_page(struct sw_admin *a, enum sw_admin_kind kind, struct sw_admin_answer *ret_answer)
+static void answer_page(struct sw_admin *a, enum sw_admin_kind kind,
+                        struct sw_admin_answer *ret_answer)
 {
     struct sw_admin_page *p = page_free(a);
 
     if (p == NULL) {
         p = page_shared(a, kind);
         if (p == NULL) {
-            sw_admin__fail(ret_answer, 503, "too many slow readers hold the memory for answers", "overloaded");
+            sw_admin__fail(ret_answer, 503, "too many slow readers hold the memory for answers",
+                           "overloaded");
             ret_answer->lines = "Retry-After: 1\r\n";
             return;
         }
     } else if (!page_make(a, p, kind)) {
-        sw_admin__fail(ret_answer, 500, "the answer is larger than the memory set aside for it", "limit");
+        sw_admin__fail(ret_answer, 500, "the answer is larger than the memory set aside for it",
+                       "limit");
         return;
     }
     p->refs++;
     ret_answer->status = 200;
-    ret_answer->type = kind == PAGE_METRICS ? "text/plain; version=0.0.4; charset=utf-8" : "application/json";
+    ret_answer->type =
+        kind == PAGE_METRICS ? "text/plain; version=0.0.4; charset=utf-8" : "application/json";
     ret_answer->lines = NULL;
     ret_answer->page = p;
     ret_answer->text_len = 0;
 }
 
-/* ---- commands -------------------------------------------------------------------------------------------- */
+/* ---- commands
+ * -------------------------------------------------------------------------------------------- */
 
 /* Errors of sw_life_*, as this room tells them: their own words are about states. */
 static void command_failed(enum sw_err err, bool is_app, struct sw_admin_answer *ret_answer)
 {
     switch ((int)err) {
     case SW_E_NOT_FOUND:
-        sw_admin__fail(ret_answer, 404, is_app ? "there is no such app" : "there is no such instance",
+        sw_admin__fail(ret_answer, 404,
+                       is_app ? "there is no such app" : "there is no such instance",
                        sw_err_label(err));
         return;
     case SW_E_CONFLICT:
@@ -224,21 +245,22 @@ static void command_failed(enum sw_err err, bool is_app, struct sw_admin_answer 
                        sw_err_label(err));
         return;
     case SW_E_UNSUPPORTED:
-        sw_admin__fail(ret_answer, 501,
-                       "not for this app: servers are not rolled or killed, processes are not undrained",
-                       sw_err_label(err));
+        sw_admin__fail(
+            ret_answer, 501,
+            "not for this app: servers are not rolled or killed, processes are not undrained",
+            sw_err_label(err));
         return;
     default:
-        sw_admin__fail(ret_answer, sw_err_status(err) >= 500 ? sw_err_status(err) : 500, sw_err_text(err),
-                       sw_err_label(err));
+        sw_admin__fail(ret_answer, sw_err_status(err) >= 500 ? sw_err_status(err) : 500,
+                       sw_err_text(err), sw_err_label(err));
         return;
     }
 }
 
-static void answer_command(struct sw_admin *a, enum sw_admin_endpoint endpoint, struct sw_slice name,
-                           struct sw_admin_answer *ret_answer)
+static void answer_command(struct sw_admin *a, enum sw_admin_endpoint endpoint,
+                           struct sw_slice name, struct sw_admin_answer *ret_answer)
 {
-    typedef enum sw_err command_fn(struct sw_life *l, struct sw_slice name);
+    typedef enum sw_err command_fn(struct sw_life * l, struct sw_slice name);
     static const struct {
         const char *word;
         command_fn *fn;
@@ -304,7 +326,9 @@ void sw_admin__answer(struct sw_admin *a, enum sw_admin_endpoint endpoint, struc
     SW_UNREACHABLE();
 }
 
-/* ---- life -------------------------------------------------------------------------------------------------- */
+/* ---- life
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void admin_close(void *admin)
 {

@@ -8,8 +8,8 @@
  * Flow       listener -> connection -> ask -> page -> connection.
  *
  * Memory is taken in open, by the configuration: connections, pages, one snapshot. The loop it runs
- * on should hold SW_ADMIN_CONNECTIONS_MAX streams and SW_ADMIN_BUFFERS_MAX buffers for it; with less
- * it is slower, not wrong.
+ * on should hold SW_ADMIN_CONNECTIONS_MAX streams and SW_ADMIN_BUFFERS_MAX buffers for it; with
+ * less it is slower, not wrong.
  */
 #ifndef SW_ADMIN_H
 #define SW_ADMIN_H
@@ -19,7 +19,8 @@
 #define SW_ADMIN_CONNECTIONS_MAX 64
 #define SW_ADMIN_BUFFERS_MAX     (SW_ADMIN_CONNECTIONS_MAX * 3) /* two sent, one received, each */
 
-/* For sw_gateway_main. open: main thread, before its loop runs; borrows g, loop and fd until close. */
+/* For sw_gateway_main. open: main thread, before its loop runs; borrows g, loop and fd until close.
+ */
 extern const struct sw_admin_ops sw_admin;
 
 #endif

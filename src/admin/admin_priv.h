@@ -8,7 +8,8 @@
 #define ADMIN_MAGIC      0x61646d6eu
 #define ADMIN_CONN_MAGIC 0x61636f6eu
 
-/* ---- ask.c: may this request be answered? Pure. -------------------------------------------------- */
+/* ---- ask.c: may this request be answered? Pure.
+ * -------------------------------------------------- */
 
 enum sw_admin_endpoint {
     ADMIN_NOWHERE,
@@ -43,6 +44,8 @@ struct sw_admin_ask {
     struct sw_slice authorization; /* empty: none */
     bool has_guard;                /* Stateway-Admin or X-Stateway-Admin is there */
     struct sw_slice fetch_site;    /* Sec-Fetch-Site; empty: none */
+    bool has_origin, has_via;
+    struct sw_slice host;
 };
 enum sw_admin_verdict {
     ADMIN_ALLOWED,
@@ -51,13 +54,15 @@ enum sw_admin_verdict {
     ADMIN_NO_METHOD, /* 405 */
     ADMIN_NO_GUARD,  /* 403 */
     ADMIN_CROSS,     /* 403 */
+    ADMIN_REBOUND,   /* 403 */
     ADMIN_VERDICT_COUNT,
 };
 /* token: empty: none is asked for. The token is asked before anything else is told. */
 enum sw_admin_verdict sw_admin__judge(const struct sw_admin_ask *ask, struct sw_slice token,
                                       struct sw_admin_routed *ret_routed);
 
-/* ---- the snapshot: what pages are made of ---------------------------------------------------------- */
+/* ---- the snapshot: what pages are made of
+ * ---------------------------------------------------------- */
 
 #define ADMIN_ROWS_MAX   2048 /* combinations of exchanges_total, over all workers */
 #define ADMIN_ROWS_INDEX 4096 /* twice that: the hash index is never more than half full */
@@ -135,11 +140,12 @@ struct sw_admin_snapshot {
 /* Any order -> the order of less; in place, no memory (qsort allocates). */
 void sw_admin__sort_instances(struct sw_admin_instance *list, size_t count);
 void sw_admin__sort_rows(struct sw_admin_row *list, size_t count);
-/* Adds to the row with that key, or makes it; the caller fills in a new one (count was 0). NULL: the
- * table is full. Before sorting only. */
+/* Adds to the row with that key, or makes it; the caller fills in a new one (count was 0). NULL:
+ * the table is full. Before sorting only. */
 struct sw_admin_row *sw_admin__row(struct sw_admin_snapshot *s, uint64_t key);
 
-/* ---- metrics.c, answers.c: snapshot -> text. Pure. ------------------------------------------------- */
+/* ---- metrics.c, answers.c: snapshot -> text. Pure.
+ * ------------------------------------------------- */
 
 /* Prometheus text format 0.0.4. */
 void sw_admin__metrics_put(struct sw_out *out, const struct sw_admin_snapshot *s);
@@ -150,7 +156,8 @@ void sw_admin__error_put(struct sw_out *out, const char *text, const char *label
 /* What the largest of these texts can be: the sum of what is in it. */
 size_t sw_admin__page_bytes(size_t apps, size_t loops, size_t instances);
 
-/* ---- gather.c: the gateway's counters -> snapshot. Main thread. ------------------------------------ */
+/* ---- gather.c: the gateway's counters -> snapshot. Main thread.
+ * ------------------------------------ */
 
 struct sw_admin;
 /* Memory for the lists and what never changes. False: no memory. */
@@ -160,7 +167,8 @@ void sw_admin__gather_apps(struct sw_admin *a);   /* apps and instances */
 void sw_admin__gather_status(struct sw_admin *a); /* totals and store */
 void sw_admin__gather_all(struct sw_admin *a);
 
-/* ---- admin.c: endpoints ------------------------------------------------------------------------------ */
+/* ---- admin.c: endpoints
+ * ------------------------------------------------------------------------------ */
 
 enum sw_admin_kind { PAGE_METRICS, PAGE_APPS, PAGE_STATUS, PAGE_KIND_COUNT };
 /* A large answer's text. Several connections may read one. */
@@ -171,8 +179,8 @@ struct sw_admin_page {
     enum sw_admin_kind kind;
     uint64_t made_ns;
 };
-/* When all are being read by slow clients, a new reader gets one that is not older than PAGE_SHARE_NS,
- * or 503. */
+/* When all are being read by slow clients, a new reader gets one that is not older than
+ * PAGE_SHARE_NS, or 503. */
 #define ADMIN_PAGES_MAX 8
 #define PAGE_SHARE_NS   (5 * SW_NS_PER_S)
 
@@ -207,16 +215,18 @@ void sw_admin__fail(struct sw_admin_answer *ret_answer, unsigned status, const c
                     const char *label);
 void sw_admin__page_unref(struct sw_admin_page *page, size_t page_bytes);
 
-/* ---- conn.c ------------------------------------------------------------------------------------------ */
+/* ---- conn.c
+ * ------------------------------------------------------------------------------------------ */
 
 #define ADMIN_HEAD_BYTES_MAX   (8u * 1024u)
 #define ADMIN_TARGET_BYTES_MAX 1024u
 #define ADMIN_FIELDS_MAX       64
 #define ADMIN_BODY_BYTES_MAX   (16u * 1024u)
-/* What came and was not yet understood. Reading stops while an answer is sent, but an engine may still
- * deliver a few buffers; a client that pipelines more than this is closed. */
+/* What came and was not yet understood. Reading stops while an answer is sent, but an engine may
+ * still deliver a few buffers; a client that pipelines more than this is closed. */
 #define ADMIN_INPUT_BYTES (5u * SW_BUF_BYTES)
-_Static_assert(ADMIN_INPUT_BYTES >= ADMIN_HEAD_BYTES_MAX + 2 * SW_BUF_BYTES, "a head, and what is behind it");
+_Static_assert(ADMIN_INPUT_BYTES >= ADMIN_HEAD_BYTES_MAX + 2 * SW_BUF_BYTES,
+               "a head, and what is behind it");
 
 #define ADMIN_IDLE_NS    (75 * SW_NS_PER_S) /* above the usual scrape interval */
 #define ADMIN_HEAD_NS    (10 * SW_NS_PER_S)

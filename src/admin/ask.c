@@ -12,7 +12,10 @@
  * one can send only after a CORS preflight, which is never granted here. There are two spellings
  * because a gateway strips Stateway-* from requests that come through it.
  *
- * Host is not checked: what a rebound name could do here is GET without the token.
+ * A page whose name was rebound to this address (DNS rebinding) is same-origin to its browser, and
+ * may send the guard. So a command from a browser (it has Origin) must name this listener by
+ * address or as localhost. Not asked: with a token, which such a page does not know; with Via,
+ * which scripts cannot set and a gateway in between does. What GET shows is no secret.
  */
 #include "admin/admin_priv.h"
 
@@ -43,7 +46,8 @@ static struct sw_admin_routed app_command(struct sw_slice rest)
 {
     struct sw_slice app, command;
 
-    if (sw_slice_cut(rest, '/', &app, &command) && app_name(app) && sw_slice_eq(command, SW_S("roll"))) {
+    if (sw_slice_cut(rest, '/', &app, &command) && app_name(app) &&
+        sw_slice_eq(command, SW_S("roll"))) {
         return (struct sw_admin_routed){ADMIN_ROLL, app};
     }
     return (struct sw_admin_routed){ADMIN_NOWHERE, {NULL, 0}};
@@ -79,8 +83,8 @@ struct sw_admin_routed sw_admin__route(struct sw_slice path)
         struct sw_slice path;
         enum sw_admin_endpoint endpoint;
     } pages[] = {
-        {SW_S("/healthz"), ADMIN_HEALTHZ}, {SW_S("/readyz"), ADMIN_READYZ},
-        {SW_S("/metrics"), ADMIN_METRICS}, {SW_S("/v1/apps"), ADMIN_APPS},
+        {SW_S("/healthz"), ADMIN_HEALTHZ},  {SW_S("/readyz"), ADMIN_READYZ},
+        {SW_S("/metrics"), ADMIN_METRICS},  {SW_S("/v1/apps"), ADMIN_APPS},
         {SW_S("/v1/status"), ADMIN_STATUS},
     };
     static const struct sw_slice apps = SW_S("/v1/apps/"), instances = SW_S("/v1/instances/");
@@ -120,6 +124,27 @@ static bool token_is(struct sw_slice authorization, struct sw_slice token)
     return sw_slice_eq_secret(sw_slice_trim(sw_slice_tail(authorization, scheme.len)), token);
 }
 
+/* 127.0.0.1:9000, [::1]:9000, localhost: what no name server answers for. No name in the DNS
+ * consists of digits and dots. */
+static bool host_is_address(struct sw_slice host)
+{
+    struct sw_slice name, port;
+
+    if (host.len > 0 && host.ptr[0] == '[') {
+        return true;
+    }
+    (void)sw_slice_cut(host, ':', &name, &port);
+    if (sw_slice_eq_nocase(name, SW_S("localhost"))) {
+        return true;
+    }
+    for (size_t i = 0; i < name.len; i++) {
+        if (name.ptr[i] != '.' && (name.ptr[i] < '0' || name.ptr[i] > '9')) {
+            return false;
+        }
+    }
+    return name.len > 0;
+}
+
 enum sw_admin_verdict sw_admin__judge(const struct sw_admin_ask *ask, struct sw_slice token,
                                       struct sw_admin_routed *ret_routed)
 {
@@ -143,6 +168,9 @@ enum sw_admin_verdict sw_admin__judge(const struct sw_admin_ask *ask, struct sw_
         }
         if (sw_slice_eq_nocase(ask->fetch_site, SW_S("cross-site"))) {
             return ADMIN_CROSS;
+        }
+        if (ask->has_origin && !ask->has_via && token.len == 0 && !host_is_address(ask->host)) {
+            return ADMIN_REBOUND;
         }
     }
     return ADMIN_ALLOWED;

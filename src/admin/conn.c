@@ -7,8 +7,8 @@
  *   BODY  no endpoint wants one: what comes is decoded, bounded and dropped
  *   SEND  the answer goes out, at most ADMIN_QUEUED_MAX at a time; reading is off
  *
- * Memory: a slot of a pool, with the input; an answer is in the slot or in a page that admin.c lends.
- * When all slots are in use, the one that waits longest for its next request goes.
+ * Memory: a slot of a pool, with the input; an answer is in the slot or in a page that admin.c
+ * lends. When all slots are in use, the one that waits longest for its next request goes.
  */
 #include "admin/admin_priv.h"
 
@@ -32,7 +32,9 @@ static void conn_timer(struct sw_admin_conn *c, uint64_t after_ns)
     sw_timer_start(c->admin->loop, &c->timer, sw_loop_now_ns(c->admin->loop) + after_ns);
 }
 
-/* ---- ends ------------------------------------------------------------------------------------------------- */
+/* ---- ends
+ * -------------------------------------------------------------------------------------------------
+ */
 
 /* All but the stream. */
 static void conn_free(struct sw_admin_conn *c)
@@ -57,7 +59,8 @@ void sw_admin__conn_close(struct sw_admin_conn *c)
     sw_stream_close(s);
 }
 
-/* The answer was sent: what the client still sends is read and dropped, or a reset could overtake it. */
+/* The answer was sent: what the client still sends is read and dropped, or a reset could overtake
+ * it. */
 static void conn_linger(struct sw_admin_conn *c)
 {
     struct sw_stream *s = c->stream;
@@ -67,7 +70,9 @@ static void conn_linger(struct sw_admin_conn *c)
     sw_stream_linger(s, deadline_ns);
 }
 
-/* ---- sending ------------------------------------------------------------------------------------------------ */
+/* ---- sending
+ * ------------------------------------------------------------------------------------------------
+ */
 
 /* The steps below say whether the connection is still there. */
 enum conn_next { CONN_GONE, CONN_WAIT, CONN_GO };
@@ -201,7 +206,8 @@ static enum conn_next conn_answered(struct sw_admin_conn *c)
     if (c->answer.page != NULL) {
         sw_admin__page_unref(sw_take(&c->answer.page), a->page_bytes);
     }
-    if (!c->keep_alive || (c->eof && c->in_len == 0)) { /* half-closed: what it sent before counts */
+    if (!c->keep_alive ||
+        (c->eof && c->in_len == 0)) { /* half-closed: what it sent before counts */
         conn_linger(c);
         return CONN_GONE;
     }
@@ -215,7 +221,9 @@ static enum conn_next conn_answered(struct sw_admin_conn *c)
     return CONN_GO;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------- */
+/* ---- reading
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void conn_consume(struct sw_admin_conn *c, size_t n)
 {
@@ -236,6 +244,9 @@ static struct sw_admin_ask ask_of(const struct sw_head *h)
         .has_guard = sw_head_find_name(h, SW_S("Stateway-Admin")) != NULL ||
                      sw_head_find_name(h, SW_S("X-Stateway-Admin")) != NULL,
         .fetch_site = site != NULL ? site->value : SW_S(""),
+        .has_origin = sw_head_find(h, SW_FIELD_ORIGIN) != NULL,
+        .has_via = sw_head_find(h, SW_FIELD_VIA) != NULL,
+        .host = h->host,
     };
 }
 
@@ -247,13 +258,15 @@ static enum conn_next conn_act(struct sw_admin_conn *c)
 }
 
 /* A whole head; its slices point into c->in, and are dead when this returns. */
-static enum conn_next conn_request(struct sw_admin_conn *c, const struct sw_head *h, size_t head_bytes)
+static enum conn_next conn_request(struct sw_admin_conn *c, const struct sw_head *h,
+                                   size_t head_bytes)
 {
     struct sw_admin_ask ask = ask_of(h);
     struct sw_admin_routed routed;
-    enum sw_admin_verdict verdict = sw_admin__judge(&ask, sw_gateway_config(c->admin->gateway)->admin_token,
-                                                    &routed);
-    bool body = h->framing == SW_FRAMING_CHUNKED || (h->framing == SW_FRAMING_LENGTH && h->length > 0);
+    enum sw_admin_verdict verdict =
+        sw_admin__judge(&ask, sw_gateway_config(c->admin->gateway)->admin_token, &routed);
+    bool body =
+        h->framing == SW_FRAMING_CHUNKED || (h->framing == SW_FRAMING_LENGTH && h->length > 0);
 
     c->minor = h->minor;
     c->head_only = h->method == SW_METHOD_HEAD;
@@ -357,7 +370,9 @@ static void conn_run(struct sw_admin_conn *c)
     }
 }
 
-/* ---- events ----------------------------------------------------------------------------------------------------- */
+/* ---- events
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
 {
@@ -442,9 +457,11 @@ static void on_timer(struct sw_timer *timer, void *arg)
     SW_UNREACHABLE();
 }
 
-static const struct sw_stream_events conn_events = {.recv = on_recv, .end = on_end, .sent = on_sent};
+static const struct sw_stream_events conn_events = {
+    .recv = on_recv, .end = on_end, .sent = on_sent};
 
-/* Makes room: who was served and is silent goes first, then who has not asked for the longest time. */
+/* Makes room: who was served and is silent goes first, then who has not asked for the longest time.
+ */
 static void conn_evict(struct sw_admin *a)
 {
     struct sw_admin_conn *victim = NULL;

@@ -17,7 +17,8 @@
 #define SW_VERSION "unknown"
 #endif
 
-/* An app's slots twice (old and new while rolling), and some that are still held: as app/ has them. */
+/* An app's slots twice (old and new while rolling), and some that are still held: as app/ has them.
+ */
 #define INSTANCES_OF_APP (2u * SW_REPLICAS_MAX + 8u)
 
 static uint64_t peek(const _Atomic uint64_t *counter)
@@ -25,7 +26,8 @@ static uint64_t peek(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-/* ---- sorting and finding: pure ---------------------------------------------------------------------- */
+/* ---- sorting and finding: pure
+ * ---------------------------------------------------------------------- */
 
 static bool instance_less(const struct sw_admin_instance *a, const struct sw_admin_instance *b)
 {
@@ -98,7 +100,8 @@ struct sw_admin_row *sw_admin__row(struct sw_admin_snapshot *s, uint64_t key)
     return &s->rows[s->row_count - 1];
 }
 
-/* ---- at open ------------------------------------------------------------------------------------------ */
+/* ---- at open
+ * ------------------------------------------------------------------------------------------ */
 
 /* Reads a small file of /proc whole; the length, 0: could not. */
 static size_t proc_read(const char *path, char *buf, size_t size)
@@ -192,7 +195,8 @@ void sw_admin__snapshot_fini(struct sw_admin *a)
     }
 }
 
-/* ---- apps --------------------------------------------------------------------------------------------- */
+/* ---- apps
+ * --------------------------------------------------------------------------------------------- */
 
 static void instance_add(void *arg, const struct sw_instance *i)
 {
@@ -210,9 +214,8 @@ static void instance_add(void *arg, const struct sw_instance *i)
         .slot = atomic_load_explicit(&i->slot, memory_order_relaxed),
         .state = (enum sw_instance_state)atomic_load_explicit(&i->state, memory_order_relaxed),
         .incarnation = peek(&i->incarnation),
-        .age_ns = i->life.healthy_ns > 0 && now_ns > i->life.healthy_ns
-                      ? now_ns - i->life.healthy_ns
-                      : 0,
+        .age_ns =
+            i->life.healthy_ns > 0 && now_ns > i->life.healthy_ns ? now_ns - i->life.healthy_ns : 0,
         .pid = i->pid,
         .in_flight = atomic_load_explicit(&i->in_flight, memory_order_relaxed),
         .sessions = atomic_load_explicit(&i->sessions, memory_order_relaxed),
@@ -235,7 +238,8 @@ void sw_admin__gather_apps(struct sw_admin *a)
     sw_admin__sort_instances(s->instances, s->instance_count);
 }
 
-/* ---- counters of workers -------------------------------------------------------------------------------- */
+/* ---- counters of workers
+ * -------------------------------------------------------------------------------- */
 
 static void latency_add(struct sw_admin_latency *to, const struct sw_latency *from)
 {
@@ -327,10 +331,12 @@ void sw_admin__gather_status(struct sw_admin *a)
     }
 }
 
-/* ---- the process ------------------------------------------------------------------------------------------ */
+/* ---- the process
+ * ------------------------------------------------------------------------------------------ */
 
-/* Entries of /proc/self/fd. Since Linux 6.2 its size says so; before that it is 0 and they are counted,
- * without opendir, which allocates. What is open for counting counts too, but for ".", "..". */
+/* Entries of /proc/self/fd. Since Linux 6.2 its size says so; before that it is 0 and they are
+ * counted, without opendir, which allocates. What is open for counting counts too, but for ".",
+ * "..". */
 static uint64_t fds_open(void)
 {
     struct stat st;
@@ -385,7 +391,9 @@ static void process_gather(struct sw_admin_process *p)
     p->fds_open = fds_open();
 }
 
-/* ---- all --------------------------------------------------------------------------------------------------- */
+/* ---- all
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static void latency_gather(struct sw_admin *a)
 {
@@ -396,7 +404,8 @@ static void latency_gather(struct sw_admin *a)
         memset(s->apps[i].latency, 0, sizeof(s->apps[i].latency));
     }
     memset(s->gateway, 0, sizeof(s->gateway));
-    for (size_t r = 0; r < config->route_count; r++) { /* those begin at 0, before the first exchange */
+    for (size_t r = 0; r < config->route_count;
+         r++) { /* those begin at 0, before the first exchange */
         const struct sw_config_route *route = &config->routes[r];
 
         SW_ASSERT(route->app < s->app_count);

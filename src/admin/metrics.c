@@ -15,8 +15,9 @@ struct label {
     const char *name;
     struct sw_slice value;
 };
-#define LABELS(...) (const struct label[]){__VA_ARGS__}, SW_COUNTOF(((const struct label[]){__VA_ARGS__}))
-#define NO_LABELS   NULL, 0
+#define LABELS(...)                                                                                \
+    (const struct label[]){__VA_ARGS__}, SW_COUNTOF(((const struct label[]){__VA_ARGS__}))
+#define NO_LABELS NULL, 0
 
 static void family(struct sw_out *o, const char *name, const char *type, const char *help)
 {
@@ -53,8 +54,8 @@ static void label_value(struct sw_out *o, struct sw_slice value)
 }
 
 /* `name{a="x",b="y"} `: the value follows. le: of a histogram's bucket; NULL: none. */
-static void series(struct sw_out *o, const char *name, const char *suffix, const struct label *labels,
-                   size_t label_count, const char *le)
+static void series(struct sw_out *o, const char *name, const char *suffix,
+                   const struct label *labels, size_t label_count, const char *le)
 {
     const char *before = "{";
 
@@ -81,15 +82,16 @@ static void series(struct sw_out *o, const char *name, const char *suffix, const
     sw_out_char(o, ' ');
 }
 
-static void sample(struct sw_out *o, const char *name, const struct label *labels, size_t label_count,
-                   uint64_t value)
+static void sample(struct sw_out *o, const char *name, const struct label *labels,
+                   size_t label_count, uint64_t value)
 {
     series(o, name, "", labels, label_count, NULL);
     sw_out_u64(o, value);
     sw_out_char(o, '\n');
 }
 
-static void single(struct sw_out *o, const char *name, const char *type, const char *help, uint64_t value)
+static void single(struct sw_out *o, const char *name, const char *type, const char *help,
+                   uint64_t value)
 {
     family(o, name, type, help);
     sample(o, name, NO_LABELS, value);
@@ -105,8 +107,8 @@ static void seconds(struct sw_out *o, uint64_t ns)
 /* count buckets, of which the last one has no upper bound; bounds_s has one less. The counters are
  * read while others write them: the count is the sum of the buckets, so that they always agree. */
 static void histogram(struct sw_out *o, const char *name, const struct label *labels,
-                      size_t label_count, const uint64_t *buckets, const double *bounds_s, size_t count,
-                      uint64_t sum_ns)
+                      size_t label_count, const uint64_t *buckets, const double *bounds_s,
+                      size_t count, uint64_t sum_ns)
 {
     uint64_t total = 0;
 
@@ -129,7 +131,8 @@ static void histogram(struct sw_out *o, const char *name, const struct label *la
     sw_out_char(o, '\n');
 }
 
-/* ---- exchanges ------------------------------------------------------------------------------------ */
+/* ---- exchanges
+ * ------------------------------------------------------------------------------------ */
 
 static void exchanges(struct sw_out *o, const struct sw_admin_snapshot *s)
 {
@@ -137,9 +140,10 @@ static void exchanges(struct sw_out *o, const struct sw_admin_snapshot *s)
     static const char duration[] = "stateway_exchange_duration_seconds";
     static const char gateway[] = "stateway_gateway_duration_seconds";
 
-    family(o, total, "counter",
-           "Exchanges that ended, by app (empty: no route), placement, status (0: closed without an "
-           "answer) and verdict on the state.");
+    family(
+        o, total, "counter",
+        "Exchanges that ended, by app (empty: no route), placement, status (0: closed without an "
+        "answer) and verdict on the state.");
     for (size_t i = 0; i < s->row_count; i++) {
         const struct sw_admin_row *r = &s->rows[i];
         char status[16];
@@ -209,9 +213,11 @@ static void traffic(struct sw_out *o, const struct sw_admin_snapshot *s)
            "Exchanges that waited for an earlier one of the same key.", s->queue_waits);
     single(o, "stateway_pins_lost_total", "counter",
            "Visitors whose instance had ended, and their state with it.", s->pins_lost);
-    single(o, "stateway_commits_total", "counter", "Updates of states that became durable.", s->commits);
+    single(o, "stateway_commits_total", "counter", "Updates of states that became durable.",
+           s->commits);
 
-    family(o, errors, "counter", "Errors of exchanges and connections, by reason (docs/errors.md).");
+    family(o, errors, "counter",
+           "Errors of exchanges and connections, by reason (docs/errors.md).");
     for (size_t e = 1; e < SW_E_COUNT; e++) { /* 0 is "no error" */
         sample(o, errors, LABELS({"reason", sw_slice_cstr(s->error_labels[e])}), s->errors[e]);
     }
@@ -220,7 +226,8 @@ static void traffic(struct sw_out *o, const struct sw_admin_snapshot *s)
            s->log_dropped);
 }
 
-/* ---- instances ------------------------------------------------------------------------------------ */
+/* ---- instances
+ * ------------------------------------------------------------------------------------ */
 
 enum instance_value { IN_FLIGHT, SESSIONS, CONNECTIONS, WAITING, ANSWERED, FAILED };
 
@@ -243,10 +250,11 @@ static uint64_t instance_value(const struct sw_admin_instance *i, enum instance_
     SW_UNREACHABLE();
 }
 
-/* While an instance is rolled, its slot has two incarnations, and both have its name: they are added
- * up. The incarnation is no label, so that a series goes on through a restart. */
-static void per_instance(struct sw_out *o, const struct sw_admin_snapshot *s, enum instance_value which,
-                         const char *name, const char *type, const char *help)
+/* While an instance is rolled, its slot has two incarnations, and both have its name: they are
+ * added up. The incarnation is no label, so that a series goes on through a restart. */
+static void per_instance(struct sw_out *o, const struct sw_admin_snapshot *s,
+                         enum instance_value which, const char *name, const char *type,
+                         const char *help)
 {
     family(o, name, type, help);
     for (size_t k = 0; k < s->instance_count;) {
@@ -259,8 +267,8 @@ static void per_instance(struct sw_out *o, const struct sw_admin_snapshot *s, en
              k++) {
             sum += instance_value(&s->instances[k], which);
         }
-        sample(o, name,
-               LABELS({"app", s->apps[i->app].name}, {"instance", sw_slice_cstr(i->name)}), sum);
+        sample(o, name, LABELS({"app", s->apps[i->app].name}, {"instance", sw_slice_cstr(i->name)}),
+               sum);
     }
 }
 
@@ -284,8 +292,9 @@ static void instances(struct sw_out *o, const struct sw_admin_snapshot *s)
     }
     per_instance(o, s, IN_FLIGHT, "stateway_instance_in_flight", "gauge",
                  "Exchanges that run on an instance.");
-    per_instance(o, s, SESSIONS, "stateway_instance_sessions", "gauge",
-                 "Visitors who are pinned to an instance; at least so many when the ledger is full.");
+    per_instance(
+        o, s, SESSIONS, "stateway_instance_sessions", "gauge",
+        "Visitors who are pinned to an instance; at least so many when the ledger is full.");
     per_instance(o, s, CONNECTIONS, "stateway_instance_connections", "gauge",
                  "Connections to an instance, in use and idle.");
     per_instance(o, s, WAITING, "stateway_instance_waiting", "gauge",
@@ -296,7 +305,8 @@ static void instances(struct sw_out *o, const struct sw_admin_snapshot *s)
                  "Exchanges in which an instance failed; from 0 with each incarnation.");
 }
 
-/* ---- store ---------------------------------------------------------------------------------------- */
+/* ---- store
+ * ---------------------------------------------------------------------------------------- */
 
 /* Bucket i counts commits that took less than 2^i * 10 us. The last one also has those that took
  * longer, so its bound is not told. */
@@ -309,7 +319,8 @@ static void store_commits(struct sw_out *o, const struct sw_store_stats *t)
         bounds_s[i] = (double)(10ull << i) / 1e6;
     }
     family(o, name, "histogram", "From asking for a commit until it was durable.");
-    histogram(o, name, NO_LABELS, t->commit_hist, bounds_s, SW_STORE_HIST_BUCKETS, t->commit_ns_total);
+    histogram(o, name, NO_LABELS, t->commit_hist, bounds_s, SW_STORE_HIST_BUCKETS,
+              t->commit_ns_total);
 }
 
 static void store(struct sw_out *o, const struct sw_admin_snapshot *s)
@@ -319,13 +330,13 @@ static void store(struct sw_out *o, const struct sw_admin_snapshot *s)
     if (!s->has_store) {
         return;
     }
-    single(o, "stateway_store_records", "gauge", "Records in the store: states, tombstones, aliases.",
-           t->records);
+    single(o, "stateway_store_records", "gauge",
+           "Records in the store: states, tombstones, aliases.", t->records);
     single(o, "stateway_store_used_bytes", "gauge", "Of the store's file, what holds something.",
            t->bytes_used);
     single(o, "stateway_store_file_bytes", "gauge", "Size of the store's file.", t->bytes_file);
-    single(o, "stateway_store_map_bytes", "gauge", "How large the store's file may grow (limits.store).",
-           t->bytes_map);
+    single(o, "stateway_store_map_bytes", "gauge",
+           "How large the store's file may grow (limits.store).", t->bytes_map);
     single(o, "stateway_store_queue", "gauge", "Commits that wait for the committer.", t->queue);
     single(o, "stateway_store_loads_total", "counter", "States that were looked up.", t->loads);
     single(o, "stateway_store_commits_total", "counter", "Commits the store made.", t->commits);
@@ -334,15 +345,16 @@ static void store(struct sw_out *o, const struct sw_admin_snapshot *s)
            "Commits refused because the state was not what they expected.", t->conflicts);
     single(o, "stateway_store_failures_total", "counter",
            "Commits that failed: disk full, disk error, queue full.", t->failures);
-    single(o, "stateway_store_expired_total", "counter", "Records removed because their time was up.",
-           t->expired);
+    single(o, "stateway_store_expired_total", "counter",
+           "Records removed because their time was up.", t->expired);
     single(o, "stateway_store_syncs_total", "counter",
            "Times the file was made durable; fewer than commits, since one sync serves a batch.",
            t->syncs);
     store_commits(o, t);
 }
 
-/* ---- loops and the process ------------------------------------------------------------------------ */
+/* ---- loops and the process
+ * ------------------------------------------------------------------------ */
 
 static uint64_t loop_value(const struct sw_loop_stats *l, size_t at, bool wide)
 {
@@ -411,8 +423,8 @@ static void process(struct sw_out *o, const struct sw_admin_snapshot *s)
     family(o, cpu, "counter", "User and system time of the gateway process.");
     series(o, cpu, "", NO_LABELS, NULL);
     sw_out_printf(o, "%" PRIu64 ".%06" PRIu64 "\n", p->cpu_us / 1000000u, p->cpu_us % 1000000u);
-    single(o, "process_resident_memory_bytes", "gauge", "Memory of the gateway process that is in RAM.",
-           p->resident_bytes);
+    single(o, "process_resident_memory_bytes", "gauge",
+           "Memory of the gateway process that is in RAM.", p->resident_bytes);
     single(o, "process_virtual_memory_bytes", "gauge",
            "Its address space: budgets and the store's map, mostly untouched.", p->virtual_bytes);
     single(o, "process_open_fds", "gauge", "Open file descriptors.", p->fds_open);
@@ -442,12 +454,13 @@ void sw_admin__metrics_put(struct sw_out *out, const struct sw_admin_snapshot *s
 
 size_t sw_admin__page_bytes(size_t apps, size_t loop_count, size_t instance_count)
 {
-    return 32u * 1024u                                              /* HELP and TYPE, totals, store */
-           + (size_t)LINE_BYTES * SW_E_COUNT                        /* errors */
-           + (size_t)LINE_BYTES * ADMIN_ROWS_MAX                    /* exchanges_total */
+    return 32u * 1024u                           /* HELP and TYPE, totals, store */
+           + (size_t)LINE_BYTES * SW_E_COUNT     /* errors */
+           + (size_t)LINE_BYTES * ADMIN_ROWS_MAX /* exchanges_total */
            + (size_t)LINE_BYTES * HISTOGRAM_LINES * SW_PLACE_COUNT * (apps + 1) /* durations */
-           + (size_t)LINE_BYTES * SW_INSTANCE_STATE_COUNT * apps    /* instances by state */
-           + (size_t)LINE_BYTES * LOOP_LINES * loop_count
-           + SW_MAX((size_t)LINE_BYTES * INSTANCE_LINES, (size_t)INSTANCE_JSON_BYTES) * instance_count
-           + (size_t)LINE_BYTES * apps;                             /* JSON around the instances */
+           + (size_t)LINE_BYTES * SW_INSTANCE_STATE_COUNT * apps /* instances by state */
+           + (size_t)LINE_BYTES * LOOP_LINES * loop_count +
+           SW_MAX((size_t)LINE_BYTES * INSTANCE_LINES, (size_t)INSTANCE_JSON_BYTES) *
+               instance_count +
+           (size_t)LINE_BYTES * apps; /* JSON around the instances */
 }

@@ -77,6 +77,8 @@ enum sw_step {
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#undef sprintf /* a macro of the fortified headers under clang */
+#undef vsprintf
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok atoi atol atoll gets
 #endif
 

@@ -1,4 +1,5 @@
-/* cli/check.c - `stateway check`: a configuration's faults, and which route a request would take. */
+/* cli/check.c - `stateway check`: a configuration's faults, and which route a request would take.
+ */
 #include "cli/cli_priv.h"
 
 #include "http/http.h"
@@ -72,17 +73,20 @@ out:
 int sw_cli__check(const struct sw_cli_args *args)
 {
     bool wants_explain = sw_cli__has(args, FLAG_EXPLAIN);
+    struct sw_cli_args a = *args;
     struct sw_loaded l;
     int code;
 
     if (wants_explain && (args->word_count < 1 || args->word_count > 2)) {
         return sw_cli__usage_error(args->command, "--explain takes [METHOD] URL");
     }
-    if (!wants_explain && args->word_count > 0) {
+    if (!wants_explain && args->word_count == 1 && !sw_cli__has(args, FLAG_CONFIG)) {
+        a.values[FLAG_CONFIG] = args->words[0]; /* `check FILE`: what else could it be */
+    } else if (!wants_explain && args->word_count > 0) {
         return sw_cli__usage_error(args->command, "\"%s\" stands alone; a file goes behind -c",
                                    args->words[0]);
     }
-    code = sw_cli__load(args, &l);
+    code = sw_cli__load(&a, &l);
     if (code != SW_EXIT_OK) {
         return code;
     }
@@ -92,7 +96,8 @@ int sw_cli__check(const struct sw_cli_args *args)
     if (wants_explain) {
         bool has_method = args->word_count == 2;
 
-        code = explain(l.config, has_method ? args->words[0] : "GET", args->words[has_method ? 1 : 0]);
+        code =
+            explain(l.config, has_method ? args->words[0] : "GET", args->words[has_method ? 1 : 0]);
     } else if (!sw_cli__has(args, FLAG_PRINT)) {
         printf("%s: in order; %zu app%s, %zu route%s\n", l.name, l.config->app_count,
                l.config->app_count == 1 ? "" : "s", l.config->route_count,

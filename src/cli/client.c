@@ -25,7 +25,7 @@ struct target {
     char token[1024]; /* "": none */
 };
 
-/* ---- where it is --------------------------------------------------------------------------------- */
+/* ---- where it is --------------------------------------------------------------------------- */
 
 static bool target_set(struct target *t, const struct sw_cli_args *a, struct sw_slice text)
 {
@@ -77,7 +77,7 @@ static int target_find(const struct sw_cli_args *a, struct target *t)
     return code;
 }
 
-/* ---- one exchange -------------------------------------------------------------------------------- */
+/* ---- one exchange -------------------------------------------------------------------------- */
 
 static int target_connect(const struct target *t)
 {
@@ -91,8 +91,10 @@ static int target_connect(const struct target *t)
             return fd;
         }
     }
-    fprintf(stderr, "stateway: nobody answers on %s: %s; is stateway running, and is this its "
-                    "admin address? (--admin ADDRESS)\n", t->text, strerror(errno));
+    fprintf(stderr,
+            "stateway: nobody answers on %s: %s; is stateway running, and is this its "
+            "admin address? (--admin ADDRESS)\n",
+            t->text, strerror(errno));
     if (fd >= 0) {
         close(fd);
     }
@@ -175,8 +177,10 @@ static bool exchange(const struct target *t, const char *method, const char *pat
         return false;
     }
     ret->block = (char *)malloc(ANSWER_BYTES);
-    sw_out_printf(&out, "%s %s HTTP/1.1\r\nHost: stateway\r\nConnection: close\r\n"
-                        "Stateway-Admin: 1\r\nContent-Length: 0\r\n", method, path);
+    sw_out_printf(&out,
+                  "%s %s HTTP/1.1\r\nHost: stateway\r\nConnection: close\r\n"
+                  "Stateway-Admin: 1\r\nContent-Length: 0\r\n",
+                  method, path);
     if (t->token[0] != '\0') {
         sw_out_printf(&out, "Authorization: Bearer %s\r\n", t->token);
     }
@@ -197,7 +201,7 @@ static bool exchange(const struct target *t, const char *method, const char *pat
     return ok;
 }
 
-/* ---- commands ------------------------------------------------------------------------------------ */
+/* ---- commands ------------------------------------------------------------------------------ */
 
 /* What a refusal says: {"error": "..."} or plain text. */
 static int refused(const struct answer *r)
@@ -283,7 +287,7 @@ int sw_cli__kill(const struct sw_cli_args *args)
     return command_post(args, true, "kill", "killed");
 }
 
-/* ---- status -------------------------------------------------------------------------------------- */
+/* ---- status -------------------------------------------------------------------------------- */
 
 static long long number(const json_t *o, const char *key)
 {
@@ -303,15 +307,16 @@ static void status_app(const json_t *app)
     const json_t *one;
     size_t i;
 
-    json_array_foreach(instances, i, one) {
+    json_array_foreach(instances, i, one)
+    {
         char pid[24] = "-";
 
         if (number(one, "pid") > 0) {
             snprintf(pid, sizeof(pid), "%lld", number(one, "pid"));
         }
-        printf("%-20s %-10s %8s  %-24s %8lld %8lld %10lld\n", text(one, "name"),
-               text(one, "state"), pid, text(one, "address"), number(one, "sessions"),
-               number(one, "in_flight"), number(one, "answered"));
+        printf("%-20s %-10s %8s  %-24s %8lld %8lld %10lld\n", text(one, "name"), text(one, "state"),
+               pid, text(one, "address"), number(one, "sessions"), number(one, "in_flight"),
+               number(one, "answered"));
     }
 }
 
@@ -331,7 +336,8 @@ static int status_print(const struct sw_cli_args *a, const struct answer *r)
     }
     printf("%-20s %-10s %8s  %-24s %8s %8s %10s\n", "INSTANCE", "STATE", "PID", "ADDRESS",
            "SESSIONS", "RUNNING", "ANSWERED");
-    json_array_foreach(apps, i, app) {
+    json_array_foreach(apps, i, app)
+    {
         if (a->word_count == 0 || strcmp(text(app, "name"), a->words[0]) == 0) {
             status_app(app);
             any = true;

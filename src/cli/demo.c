@@ -75,15 +75,14 @@ static void demo_text(struct sw_out *out, const struct sw_cli_args *a, const str
     if (has_admin) {
         pair(out, "  control: { servers: [", d->admin, "] }\n");
     }
-    sw_out_lit(out,
-               "routes:\n"
-               "  - { path: /none/*, strip: /none, app: shop, state: none,\n"
-               "      expose: [verdict, instance] }\n"
-               "  - { path: /sticky/*, strip: /sticky, app: shop, state: sticky,\n"
-               "      sticky: { idle: 1h, on-loss: notify }, expose: [verdict, instance] }\n"
-               "  - { path: /session/*, strip: /session, app: shop, state: session,\n"
-               "      expose: [verdict, instance] }\n"
-               "  - { path: /*, app: shop, state: none, expose: [verdict, instance] }\n");
+    sw_out_lit(out, "routes:\n"
+                    "  - { path: /none/*, strip: /none, app: shop, state: none,\n"
+                    "      expose: [verdict, instance] }\n"
+                    "  - { path: /sticky/*, strip: /sticky, app: shop, state: sticky,\n"
+                    "      sticky: { idle: 1h, on-loss: notify }, expose: [verdict, instance] }\n"
+                    "  - { path: /session/*, strip: /session, app: shop, state: session,\n"
+                    "      expose: [verdict, instance] }\n"
+                    "  - { path: /*, app: shop, state: none, expose: [verdict, instance] }\n");
     if (has_admin) {
         sw_out_lit(out, "  - { path: /control/*, strip: /control, app: control, state: none }\n");
     }
@@ -111,8 +110,7 @@ static void on_ready(void *arg)
         printf("  stateway status%s%s\n", other ? " --admin " : "", other ? d->admin : "");
         printf("  stateway roll shop%s%s\n", other ? " --admin " : "", other ? d->admin : "");
     }
-    printf("Ctrl-C ends everything%s.\n\n",
-           d->folder != NULL ? ", and removes what it wrote" : "");
+    printf("Ctrl-C ends everything%s.\n\n", d->folder != NULL ? ", and removes what it wrote" : "");
     fflush(stdout);
 }
 

@@ -35,7 +35,7 @@ const struct sw_flag sw_cli__flags[FLAG_COUNT] = {
     [FLAG_NAME] = {"name", 0, "FILE", NULL, false, NULL},
 };
 
-/* ---- the nearest word ---------------------------------------------------------------------------- */
+/* ---- the nearest word ---------------------------------------------------------------------- */
 
 #define WORD_MAX 24u
 
@@ -66,7 +66,7 @@ static size_t distance(const char *a, const char *b)
 
 const char *sw_cli__nearest(const char *word, const char *const *list, size_t count)
 {
-    size_t best = SW_MIN(strlen(word) / 2, 3) + 1;
+    size_t best = SW_MIN((strlen(word) + 1) / 2, 3) + 1;
     const char *found = NULL;
 
     for (size_t i = 0; i < count; i++) {
@@ -80,7 +80,7 @@ const char *sw_cli__nearest(const char *word, const char *const *list, size_t co
     return found;
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------- */
+/* ---- parsing ------------------------------------------------------------------------------- */
 
 static bool takes(const struct sw_command *command, size_t id)
 {
@@ -133,7 +133,8 @@ static bool flag_set(struct sw_cli_args *a, size_t id, const char *value)
     if (f->many) {
         SW_ASSERT(id == FLAG_SERVER);
         if (a->server_count == SW_FLAG_VALUES_MAX) {
-            (void)sw_cli__usage_error(a->command, "--%s: more than %d", f->name, SW_FLAG_VALUES_MAX);
+            (void)sw_cli__usage_error(a->command, "--%s: more than %d", f->name,
+                                      SW_FLAG_VALUES_MAX);
             return false;
         }
         a->servers[a->server_count++] = value;

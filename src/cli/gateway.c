@@ -1,4 +1,5 @@
-/* cli/gateway.c - `stateway gateway`: the entry of the gateway process, as super/super.h starts it. */
+/* cli/gateway.c - `stateway gateway`: the entry of the gateway process, as super/super.h starts it.
+ */
 #include "cli/cli_priv.h"
 
 #include "admin/admin.h"

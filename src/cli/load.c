@@ -10,9 +10,11 @@
 
 #include <errno.h>
 
-#define FILE_BYTES_MAX ((size_t)2 * 1024 * 1024) /* the parser's own limit is lower, and says so */
+#define FILE_BYTES_MAX                                                                             \
+    ((size_t)2 * 1024 * 1024) /* the parser's own limit is lower, and says so                      \
+                               */
 
-/* ---- quoting ------------------------------------------------------------------------------------ */
+/* ---- quoting ------------------------------------------------------------------------------- */
 
 void sw_cli__quote(struct sw_out *out, const char *text)
 {
@@ -35,7 +37,7 @@ void sw_cli__quote(struct sw_out *out, const char *text)
     sw_out_char(out, '"');
 }
 
-/* ---- flags -> text ------------------------------------------------------------------------------- */
+/* ---- flags -> text ------------------------------------------------------------------------- */
 
 static void text_line(struct sw_out *out, const char *key, const char *value)
 {
@@ -61,7 +63,8 @@ static void text_log(struct sw_out *out, const struct sw_cli_args *a)
     static const struct {
         enum sw_flag_id id;
         const char *key;
-    } rows[] = {{FLAG_LOG_LEVEL, "  level"}, {FLAG_LOG_FORMAT, "  format"}, {FLAG_ACCESS_LOG, "  access"}};
+    } rows[] = {
+        {FLAG_LOG_LEVEL, "  level"}, {FLAG_LOG_FORMAT, "  format"}, {FLAG_ACCESS_LOG, "  access"}};
     bool any = false;
 
     for (size_t i = 0; i < SW_COUNTOF(rows); i++) {
@@ -111,7 +114,7 @@ static void text_of_flags(struct sw_out *out, const struct sw_cli_args *a)
                   a->values[FLAG_STATE]);
 }
 
-/* ---- flags -> override ---------------------------------------------------------------------------- */
+/* ---- flags -> override --------------------------------------------------------------------- */
 
 static bool number_ok(const struct sw_cli_args *a, enum sw_flag_id id, uint64_t min, uint64_t max,
                       uint64_t *ret)
@@ -171,8 +174,8 @@ bool sw_cli__override(const struct sw_cli_args *a, struct sw_config_override *re
                    "the order of --engine's choices");
     _Static_assert(SW_LOG_ERROR == 0 && SW_LOG_DEBUG == 3, "the order of --log-level's choices");
     if (o.has_engine) {
-        o.engine = (enum sw_engine)place_of(a->values[FLAG_ENGINE],
-                                            sw_cli__flags[FLAG_ENGINE].choices);
+        o.engine =
+            (enum sw_engine)place_of(a->values[FLAG_ENGINE], sw_cli__flags[FLAG_ENGINE].choices);
     }
     if (o.has_log_level) {
         o.log_level = (enum sw_log_level)place_of(a->values[FLAG_LOG_LEVEL],
@@ -188,10 +191,10 @@ bool sw_cli__override(const struct sw_cli_args *a, struct sw_config_override *re
 /* What the gateway process needs to make the same override. Workers it learns from the sockets. */
 static void gateway_args(const struct sw_cli_args *a, struct sw_loaded *l)
 {
-    static const enum sw_flag_id ids[] = {FLAG_LISTEN,    FLAG_ADMIN,      FLAG_STORE, FLAG_ENGINE,
-                                          FLAG_LOG_LEVEL, FLAG_ACCESS_LOG};
-    static const char *const names[] = {"--listen",    "--admin",     "--store", "--engine",
-                                        "--log-level", "--access-log"};
+    static const enum sw_flag_id ids[] = {FLAG_LISTEN, FLAG_ADMIN,     FLAG_STORE,
+                                          FLAG_ENGINE, FLAG_LOG_LEVEL, FLAG_ACCESS_LOG};
+    static const char *const names[] = {"--listen", "--admin",     "--store",
+                                        "--engine", "--log-level", "--access-log"};
     size_t count = 0;
 
     _Static_assert(SW_COUNTOF(ids) == SW_COUNTOF(names), "one name a flag");
@@ -206,7 +209,7 @@ static void gateway_args(const struct sw_cli_args *a, struct sw_loaded *l)
     l->gateway_args[count] = NULL;
 }
 
-/* ---- text -> configuration ------------------------------------------------------------------------ */
+/* ---- text -> configuration ----------------------------------------------------------------- */
 
 /* Two routes no request can tell apart: one of them would never be used. */
 static int loaded_ambiguous(const struct sw_loaded *l)
@@ -317,7 +320,8 @@ static int file_read(const char *path, struct sw_loaded *l)
 
 static int file_load(const struct sw_cli_args *a, struct sw_loaded *l)
 {
-    static const enum sw_flag_id not_with[] = {FLAG_STATE, FLAG_REPLICAS, FLAG_SERVER, FLAG_LOG_FORMAT};
+    static const enum sw_flag_id not_with[] = {FLAG_STATE, FLAG_REPLICAS, FLAG_SERVER,
+                                               FLAG_LOG_FORMAT};
     int code;
 
     for (size_t i = 0; i < SW_COUNTOF(not_with); i++) {
@@ -329,7 +333,8 @@ static int file_load(const struct sw_cli_args *a, struct sw_loaded *l)
     if (a->rest != NULL) {
         return sw_cli__usage_error(a->command,
                                    "a command does not go with a file: write it in %s, as "
-                                   "`command` of an app", a->values[FLAG_CONFIG]);
+                                   "`command` of an app",
+                                   a->values[FLAG_CONFIG]);
     }
     if (!sw_cli__override(a, &l->override)) {
         return SW_EXIT_USAGE;

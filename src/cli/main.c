@@ -10,13 +10,14 @@ static const struct sw_command commands[] = {
         .name = "run",
         .usage = "-c FILE | --state none|sticky|session [-- COMMAND...]",
         .about = "run the gateway, and the apps it is told to run",
-        .more = "Without a file, the flags make one: one app, one route for every path. The command\n"
-                "is told its port in PORT, or where {port} or {socket} stand in its arguments.\n"
-                "With a file, flags say otherwise for this run.\n"
-                "\n"
-                "    stateway run --state session -- node server.js\n"
-                "    stateway run --state sticky --server 10.0.0.5:8000 --server 10.0.0.6:8000\n"
-                "    stateway run -c stateway.yaml --listen 0.0.0.0:80\n",
+        .more =
+            "Without a file, the flags make one: one app, one route for every path. The command\n"
+            "is told its port in PORT, or where {port} or {socket} stand in its arguments.\n"
+            "With a file, flags say otherwise for this run.\n"
+            "\n"
+            "    stateway run --state session -- node server.js\n"
+            "    stateway run --state sticky --server 10.0.0.5:8000 --server 10.0.0.6:8000\n"
+            "    stateway run -c stateway.yaml --listen 0.0.0.0:80\n",
         .flags = SW_BIT(FLAG_CONFIG) | SW_CLI_APP_FLAGS | SW_CLI_FLAG_FLAGS,
         .run = sw_cli__run,
     },
@@ -24,10 +25,11 @@ static const struct sw_command commands[] = {
         .name = "check",
         .usage = "-c FILE [--explain [METHOD] URL] [--print]",
         .about = "read a configuration and tell everything that is wrong with it",
-        .more = "Every complaint is a line FILE:LINE:COLUMN: text. Instead of a file it takes the\n"
-                "flags of run; with --print they show the file they stand for.\n"
-                "\n"
-                "    stateway check -c stateway.yaml --explain POST http://shop.example/cart/items\n",
+        .more =
+            "Every complaint is a line FILE:LINE:COLUMN: text. Instead of a file it takes the\n"
+            "flags of run; with --print they show the file they stand for.\n"
+            "\n"
+            "    stateway check -c stateway.yaml --explain POST http://shop.example/cart/items\n",
         .flags = SW_BIT(FLAG_CONFIG) | SW_BIT(FLAG_PRINT) | SW_BIT(FLAG_EXPLAIN) |
                  SW_CLI_APP_FLAGS | SW_CLI_FLAG_FLAGS,
         .run = sw_cli__check,
@@ -36,8 +38,9 @@ static const struct sw_command commands[] = {
         .name = "demo",
         .usage = "[--listen ADDRESS] [--admin ADDRESS] [--store FOLDER]",
         .about = "run the bundled shop under three placements, with a page to watch them",
-        .more = "What it writes is in a temporary folder and goes away with it, unless --store names\n"
-                "a folder. Ctrl-C ends everything.\n",
+        .more =
+            "What it writes is in a temporary folder and goes away with it, unless --store names\n"
+            "a folder. Ctrl-C ends everything.\n",
         .flags = SW_CLI_FLAG_FLAGS,
         .run = sw_cli__demo,
     },
@@ -138,8 +141,9 @@ static void help_all(FILE *to)
         }
     }
     fprintf(to, "  %-9s %s\n", "version", "print the version");
-    fprintf(to, "\n`stateway COMMAND --help` tells more about one. Exit codes: 0 in order, 1 the\n"
-                "configuration is wrong or the command failed, 2 wrong usage, 3 could not start.\n");
+    fprintf(to,
+            "\n`stateway COMMAND --help` tells more about one. Exit codes: 0 in order, 1 the\n"
+            "configuration is wrong or the command failed, 2 wrong usage, 3 could not start.\n");
 }
 
 static int version(void)
@@ -172,7 +176,8 @@ static int command_unknown(const char *name)
     if (near != NULL) {
         fprintf(stderr, "stateway: there is no command \"%s\"; did you mean \"%s\"?\n", name, near);
     } else {
-        fprintf(stderr, "stateway: there is no command \"%s\"; `stateway --help` lists them\n", name);
+        fprintf(stderr, "stateway: there is no command \"%s\"; `stateway --help` lists them\n",
+                name);
     }
     return SW_EXIT_USAGE;
 }
@@ -216,7 +221,8 @@ int main(int argc, char **argv)
             return command_unknown(argv[1]);
         }
         for (int i = 2; i < argc && strcmp(argv[i], "--") != 0; i++) {
-            if (!command->hidden && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
+            if (!command->hidden &&
+                (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)) {
                 return help_command(command);
             }
         }

@@ -43,13 +43,16 @@ static void duration(const char *before, uint64_t ns, const char *after)
         uint64_t ns;
         const char *unit;
     } units[] = {
-        {24 * 3600 * SW_NS_PER_S, "d"}, {3600 * SW_NS_PER_S, "h"}, {60 * SW_NS_PER_S, "m"},
+        {24 * 3600 * SW_NS_PER_S, "d"},
+        {3600 * SW_NS_PER_S, "h"},
+        {60 * SW_NS_PER_S, "m"},
         {SW_NS_PER_S, "s"},
     };
 
     for (size_t i = 0; i < SW_COUNTOF(units); i++) {
         if (ns > 0 && ns % units[i].ns == 0) {
-            printf("%s%llu%s%s", before, (unsigned long long)(ns / units[i].ns), units[i].unit, after);
+            printf("%s%llu%s%s", before, (unsigned long long)(ns / units[i].ns), units[i].unit,
+                   after);
             return;
         }
     }
@@ -65,8 +68,8 @@ static void size(const char *before, uint64_t bytes, const char *after)
 
     for (size_t i = 0; i < SW_COUNTOF(units); i++) {
         if (bytes > 0 && bytes % units[i].bytes == 0) {
-            printf("%s%llu%s%s", before, (unsigned long long)(bytes / units[i].bytes), units[i].unit,
-                   after);
+            printf("%s%llu%s%s", before, (unsigned long long)(bytes / units[i].bytes),
+                   units[i].unit, after);
             return;
         }
     }
@@ -224,7 +227,8 @@ static void print_route(const struct sw_config *c, const struct sw_config_route 
     }
     printf("    replay: %s\n    csrf: %s\n", replays[r->replay], r->csrf ? "on" : "off");
     printf("    expose: [%s%s%s]\n", r->expose_verdict ? "verdict" : "",
-           r->expose_verdict && r->expose_instance ? ", " : "", r->expose_instance ? "instance" : "");
+           r->expose_verdict && r->expose_instance ? ", " : "",
+           r->expose_instance ? "instance" : "");
 }
 
 void sw_cli__print_config(const struct sw_config *c)

@@ -181,7 +181,7 @@ static void check_service(struct sw_config_ctx *x)
     struct sw_config *c = x->config;
     struct sw_node *target = get2(x->root, "limits", "target");
     struct sw_node *head = get2(x->root, "limits", "head");
-    struct sw_node *timeout_keys = sw_node__get(x->root, "sync");
+    struct sw_node *sync = sw_node__get(x->root, "sync");
 
     if (target == NULL) {
         c->limits.target_bytes = SW_MIN(c->limits.target_bytes, c->limits.head_bytes);
@@ -189,9 +189,8 @@ static void check_service(struct sw_config_ctx *x)
         sw_schema__bad(x, target,
                        "`target` is larger than `limits.head`, which the target is part of");
     }
-    if (fine(timeout_keys) && sw_slice_eq(c->store_kind, SW_S("memory")) && c->sync == 0) {
-        sw_schema__bad(x, timeout_keys,
-                       "`sync: always` cannot be had with `store: memory:`; take one out");
+    if (fine(sync) && sw_slice_eq(c->store_kind, SW_S("memory")) && c->sync == 0) {
+        sw_schema__bad(x, sync, "`sync: always` cannot be had with `store: memory:`; take one out");
     }
     if (c->keys_file.len == 0) {
         c->keys_file = c->store_path.len == 0 ? SW_S("./state/keys.json")

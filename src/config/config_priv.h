@@ -200,9 +200,8 @@ sw_key_set_fn sw_set__listen, sw_set__listen_address, sw_set__trusted, sw_set__a
     sw_set__environment, sw_set__replicas, sw_set__servers, sw_set__server_address, sw_set__routes,
     sw_set__host, sw_set__path, sw_set__methods, sw_set__headers, sw_set__app, sw_set__key,
     sw_set__expose;
-sw_key_check_fn sw_set__check_path, sw_set__check_text, sw_set__check_secret,
-    sw_set__check_url_path, sw_set__check_strip, sw_set__check_cookie_name,
-    sw_set__check_cookie_path;
+sw_key_check_fn sw_set__check_path, sw_set__check_secret, sw_set__check_url_path,
+    sw_set__check_strip, sw_set__check_cookie_name, sw_set__check_cookie_path;
 
 /* Shared with the flags of the command line. who: "`address`" or "--listen". False: complained. */
 bool sw_set__addr(struct sw_config_ctx *x, struct sw_node *n, const char *who, struct sw_slice text,

@@ -89,11 +89,6 @@ static const char *url_path(struct sw_slice s, const char *others)
                : NULL;
 }
 
-const char *sw_set__check_text(struct sw_slice text)
-{
-    return text.len > 0 ? NULL : "must not be empty";
-}
-
 const char *sw_set__check_path(struct sw_slice text)
 {
     if (text.len == 0) {

@@ -597,7 +597,7 @@ static enum sw_ex_next ex_rerun(struct sw_exchange *x)
     ex_leave_queue(x);
     x->rerun = true;
     x->attempts++;
-    sw_arena_reset(&x->arena, 0);
+    sw_arena_reset(&x->arena, x->arena_mark);
     if (x->conn == NULL) {
         return ex_finish(x, false, false);
     }
@@ -865,6 +865,23 @@ static void ex_begin(struct sw_exchange *x, struct sw_buf *buf)
     atomic_store_explicit(&w->stats->exchanges_open, w->exchanges.used, memory_order_relaxed);
 }
 
+/* Trailers of a chunked request go on with it. */
+static struct sw_out *request_trailer_out(struct sw_exchange *x)
+{
+    char *text;
+
+    if (x->request.framing != SW_FRAMING_CHUNKED) {
+        return NULL;
+    }
+    text = sw_arena_bytes(&x->arena, SW_TRAILER_BYTES_MAX);
+    if (text == NULL) {
+        return NULL;
+    }
+    x->arena_mark = sw_arena_mark(&x->arena);
+    x->request_trailers = sw_out_init(text, SW_TRAILER_BYTES_MAX);
+    return &x->request_trailers;
+}
+
 void sw_exchange__start(struct sw_exchange *x, struct sw_buf *buf)
 {
     ex_begin(x, buf);
@@ -872,7 +889,7 @@ void sw_exchange__start(struct sw_exchange *x, struct sw_buf *buf)
     x->body_in_done = x->request.framing == SW_FRAMING_NONE;
     if (!x->body_in_done) {
         sw_body_init(&x->request_body, &x->request, x->worker->config->limits.body_bytes, false,
-                     NULL);
+                     request_trailer_out(x));
         x->body_in_done = x->request.framing == SW_FRAMING_LENGTH && x->request.length == 0;
     }
     ex_run(x);

@@ -145,7 +145,9 @@ struct sw_exchange {
     struct sw_buf *small; /* chunk heads and other small texts are written here */
     size_t small_used;
     char *trailer_text;
-    struct sw_out trailers;
+    struct sw_out trailers;         /* the answer's */
+    struct sw_out request_trailers; /* in the arena, below arena_mark: they outlive a rerun */
+    size_t arena_mark;
 
     /* the attempt */
     struct sw_upstream_wait wait;

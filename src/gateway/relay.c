@@ -197,6 +197,10 @@ enum sw_err sw_relay__request(struct sw_exchange *x)
         x->body_out_done = true;
         x->sent_ns = sw_loop_now_ns(x->worker->loop);
     }
+    if (err == SW_OK && x->conn != NULL && x->conn->eof && !x->body_in_done &&
+        x->conn->in.bytes == 0) {
+        err = SW_E_CLIENT_GONE; /* the end came while earlier bytes waited: RFC 9112, 8 */
+    }
     if (x->conn != NULL && !x->body_in_done) {
         sw_conn__read(x->conn, x->conn->in.bytes <= SW_RELAY_HIGH_BYTES &&
                                    room_for_piece(x, 1));

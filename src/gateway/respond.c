@@ -28,7 +28,7 @@ enum sw_err sw_request__head(struct sw_exchange *x)
     char own_text[256];
     struct sw_forward_request f = {
         .head = &x->request,
-        .strip = route->strip,
+        .strip = sw_route_strip(route, x->request.path),
         .peer = x->peer,
         .proto = x->ask.secure ? SW_S("https") : SW_S("http"),
         .peer_trusted = x->ask.trusted,

@@ -2,8 +2,8 @@
 #include "gateway/gateway_priv.h"
 
 /* What an exchange's arena must hold besides states: cookie lines, key texts, the store operation,
- * the merge's member tables. */
-#define ARENA_BASE_BYTES (24u * 1024u)
+ * the merge's member tables; trailers both ways. */
+#define ARENA_BASE_BYTES (20u * 1024u + 2 * SW_TRAILER_BYTES_MAX)
 
 struct sw_slice sw_worker__date(struct sw_worker *w)
 {

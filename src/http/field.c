@@ -178,8 +178,11 @@ bool sw_http__is_x_forwarded(struct sw_slice name)
 {
     char buf[SW_FOLDED_BYTES_MAX];
 
-    name = sw_slice_head(name, 12);
-    return name.len == 12 && fold(name, buf) && same(buf, "x-forwarded-", 12);
+    if (name.len < 12 || (name.ptr[0] | 0x20) != 'x') {
+        return false;
+    }
+    name.len = 12;
+    return fold(name, buf) && same(buf, "x-forwarded-", 12);
 }
 
 /* ---- lists and lookups ----------------------------------------------------------------------- */

@@ -25,7 +25,7 @@ static void nominate(const struct sw_head *h, struct nominated *ret_n)
     for (uint32_t i = 0; i < h->field_count; i++) {
         struct sw_slice rest = h->fields[i].value, element;
 
-        if (h->fields[i].id != SW_FIELD_CONNECTION) {
+        if (h->fields[i].id != SW_FIELD_CONNECTION || sw_slice_eq(rest, SW_S("keep-alive"))) {
             continue;
         }
         while (sw_http__list_next(&rest, false, &element)) {
@@ -58,10 +58,27 @@ static bool is_nominated(const struct nominated *n, struct sw_slice name)
 
 static void put_line(struct sw_out *out, struct sw_slice name, struct sw_slice value)
 {
-    sw_out_slice(out, name);
-    sw_out_lit(out, ": ");
-    sw_out_slice(out, value);
-    sw_out_lit(out, "\r\n");
+    const size_t size = name.len + 2 + value.len + 2;
+    char *p;
+
+    if (SW_UNLIKELY(size > out->cap - out->len || name.len == 0)) {
+        sw_out_slice(out, name);
+        sw_out_lit(out, ": ");
+        sw_out_slice(out, value);
+        sw_out_lit(out, "\r\n");
+        return;
+    }
+    p = out->ptr + out->len; /* one check for the line */
+    out->len += size;
+    memcpy(p, name.ptr, name.len);
+    p += name.len;
+    memcpy(p, ": ", 2);
+    p += 2;
+    if (value.len > 0) {
+        memcpy(p, value.ptr, value.len);
+        p += value.len;
+    }
+    memcpy(p, "\r\n", 2);
 }
 
 static void put_length(struct sw_out *out, uint64_t length)

@@ -9,7 +9,7 @@
 #include <emmintrin.h>
 #endif
 
-const char *sw_http__value_end(const char *p, const char *end)
+static inline __attribute__((always_inline)) const char *value_end(const char *p, const char *end)
 {
 #ifdef __SSE2__
     const __m128i low = _mm_set1_epi8(0x1f), tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f);
@@ -31,6 +31,11 @@ const char *sw_http__value_end(const char *p, const char *end)
         p++;
     }
     return p;
+}
+
+const char *sw_http__value_end(const char *p, const char *end)
+{
+    return value_end(p, end);
 }
 
 struct sw_parsed sw_h1__eol(const char *p, const char *end, enum sw_err other)
@@ -124,10 +129,10 @@ struct sw_parsed sw_h1__fields(struct sw_h1__lines *lines, struct sw_head *h)
             p++;
         }
         start = p;
-        p = sw_http__value_end(p, end);
-        eol = sw_h1__eol(p, end, SW_E_FIELD_VALUE); /* RFC 9110, 5.5: CR, LF, NUL, other controls */
-        if (SW_UNLIKELY(eol.step != SW_STEP_DONE)) {
-            return eol;
+        p = value_end(p, end);
+        if (SW_UNLIKELY(end - p < 2 || p[0] != '\r' || p[1] != '\n')) {
+            /* RFC 9110, 5.5: CR, LF, NUL and other controls */
+            return sw_h1__eol(p, end, SW_E_FIELD_VALUE);
         }
         stop = p;
         while (stop > start && (stop[-1] == ' ' || stop[-1] == '\t')) {
@@ -217,6 +222,11 @@ enum sw_err sw_h1__frame(struct sw_head *h)
             coding = f;
             break;
         case SW_FIELD_CONNECTION:
+            if (sw_slice_eq(f->value, SW_S("keep-alive"))) {
+                keeps = true; /* what browsers send */
+                option_count++;
+                break;
+            }
             rest = f->value;
             while (sw_http__list_next(&rest, false, &element)) {
                 if (++option_count > SW_CONNECTION_OPTIONS_MAX) {

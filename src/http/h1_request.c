@@ -128,14 +128,11 @@ static enum sw_err expectation(struct sw_head *h)
  * or skip what they do not expect, would frame by it. */
 static bool like_framing(struct sw_slice name)
 {
-    char letters[20];
+    char letters[20], first = (char)(name.ptr[0] | 0x20);
     size_t len = 0;
 
-    if (name.len < 13 || (((uint8_t)name.ptr[0] | 0x20) != 't' && /* most names end here */
-                          ((uint8_t)name.ptr[0] | 0x20) != 'c' &&
-                          sw_http__is(name.ptr[0], SW_CC_HOST) &&
-                          !sw_http__is(name.ptr[0], SW_CC_DIGIT))) {
-        return false;
+    if (name.len < 13 || (first >= 'a' && first <= 'z' && first != 't' && first != 'c')) {
+        return false; /* nearly all names */
     }
     for (size_t i = 0; i < name.len; i++) {
         char c = (char)(name.ptr[i] | 0x20);
@@ -179,6 +176,23 @@ static enum sw_err lookalikes(const struct sw_head *h, bool uscore)
     return SW_OK;
 }
 
+/* Is Content-Length written as everybody writes it: at most one SP before it, nothing behind it, no
+ * leading zero? RFC 9110, 5.6.3 and 8.6 allow more, and readers differ on all of it. */
+static bool length_plain(const struct sw_head *h)
+{
+    const struct sw_field *f = sw_head_find(h, SW_FIELD_CONTENT_LENGTH);
+    const char *colon;
+    size_t blanks;
+
+    if (f == NULL || f->value.len == 0) {
+        return true; /* none, or an error that is told already */
+    }
+    colon = f->name.ptr + f->name.len;
+    blanks = (size_t)(f->value.ptr - colon) - 1;
+    return blanks <= 1 && (blanks == 0 || colon[1] == ' ') && f->value.ptr[f->value.len] == '\r' &&
+           (f->value.len == 1 || f->value.ptr[0] != '0');
+}
+
 static enum sw_err request_check(struct sw_head *h, bool uscore)
 {
     const struct sw_field *host = NULL;
@@ -201,6 +215,9 @@ static enum sw_err request_check(struct sw_head *h, bool uscore)
     }
     if (err == SW_OK) {
         err = sw_h1__frame(h);
+    }
+    if (err == SW_OK && !length_plain(h)) {
+        err = SW_E_LENGTH;
     }
     return err == SW_OK ? expectation(h) : err;
 }

@@ -128,8 +128,8 @@ static enum sw_err path_query(struct sw_head *h, const char *p, const char *end)
             continue;
         case '%':
             c = escape(p, end);
-            if (c <= 0) {
-                return SW_E_TARGET; /* RFC 3986, 2.1; and NUL, which ends the string for some */
+            if (c < 0x20 || c == 0x7f) {
+                return SW_E_TARGET; /* RFC 3986, 2.1; and controls: they end strings, lines, logs */
             }
             p += 3;
             if ((c == '/' || c == '\\') && dot_segment(p, end)) {

@@ -15,7 +15,8 @@ static enum sw_err parse_unix(struct sw_slice path, struct sw_addr *ret_addr)
     struct sw_addr a = {.un = {.sun_family = AF_UNIX}};
 
     /* One byte is for the NUL at the end; NUL inside would be cut by the kernel. */
-    if (path.len == 0 || path.len >= sizeof(a.un.sun_path) || memchr(path.ptr, 0, path.len) != NULL) {
+    if (path.len == 0 || path.len >= sizeof(a.un.sun_path) ||
+        memchr(path.ptr, 0, path.len) != NULL) {
         return SW_E_SYNTAX;
     }
     memcpy(a.un.sun_path, path.ptr, path.len);
@@ -55,7 +56,8 @@ static enum sw_err parse_name(const char *host, uint16_t port, struct sw_addr *r
     return SW_OK;
 }
 
-/* Letters, digits, '-', '.' and '_': what is looked up, so that nothing else reaches the resolver. */
+/* Letters, digits, '-', '.' and '_': what is looked up, so that nothing else reaches the resolver.
+ */
 static bool is_name(struct sw_slice s)
 {
     for (size_t i = 0; i < s.len; i++) {

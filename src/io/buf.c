@@ -1,12 +1,12 @@
 /* io/buf.c - buffers: two sizes, budgets, references.
  *
  * Room       io/. Address space for all is taken at start; a page is touched when first used.
- * Flow       An engine receives into a small buffer and lends it to `recv`; a composed head goes into
- *            one by sw_buf_get; sends keep a reference until the kernel took the bytes.
+ * Flow       An engine receives into a small buffer and lends it to `recv`; a composed head goes
+ * into one by sw_buf_get; sends keep a reference until the kernel took the bytes.
  *
  * An engine that lends buffers to the kernel (io_uring) has them on top of buffers_max: `ring_bufs`
- * counts them until bytes arrive in them. Kept by the receiver they count as used, so the budget may
- * be passed by engine->lent_max; nothing more is lent until it is kept again.
+ * counts them until bytes arrive in them. Kept by the receiver they count as used, so the budget
+ * may be passed by engine->lent_max; nothing more is lent until it is kept again.
  */
 #include <sys/mman.h>
 
@@ -14,7 +14,8 @@
 
 static void *map(size_t size)
 {
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
 }

@@ -3,11 +3,11 @@
  * Room       io/.
  * Flow       wait: one epoll_pwait2. dispatch: accept4, recv. flush: send or sendmsg.
  *
- * Edge-triggered, one registration a socket, no epoll_ctl in the life of a common connection. A recv
- * that fills less than its buffer has drained the socket (no call to see EAGAIN), unless the end was
- * announced: then reading goes on up to it. EPOLLOUT is added by one EPOLL_CTL_MOD after the first
- * write that was refused, and stays: on Unix sockets it would otherwise wake us for each read of the
- * peer. Listeners are level-triggered: what is not accepted in this turn is told again.
+ * Edge-triggered, one registration a socket, no epoll_ctl in the life of a common connection. A
+ * recv that fills less than its buffer has drained the socket (no call to see EAGAIN), unless the
+ * end was announced: then reading goes on up to it. EPOLLOUT is added by one EPOLL_CTL_MOD after
+ * the first write that was refused, and stays: on Unix sockets it would otherwise wake us for each
+ * read of the peer. Listeners are level-triggered: what is not accepted in this turn is told again.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -25,8 +25,8 @@ enum tag { TAG_STREAM, TAG_LISTENER, TAG_WATCH, TAG_MASK = 7 };
 struct epoll_engine {
     int epoll_fd;
     struct io_watch wake;
-    bool no_pwait2; /* an old kernel, or seccomp */
-    int count;      /* events of this turn */
+    bool no_pwait2;         /* an old kernel, or seccomp */
+    int count;              /* events of this turn */
     struct sw_buf *buf;     /* received into; given back before wait */
     struct sw_link starved; /* streams that wait for a buffer */
     struct epoll_event events[EVENTS_A_WAIT];
@@ -401,8 +401,7 @@ static void ep_wait(struct sw_loop *loop, uint64_t deadline_ns)
 
     sw_buf_unref(sw_take(&e->buf)); /* an idle loop holds none */
     while (!sw_list_empty(&e->starved) && buf__small_left(loop)) {
-        struct sw_stream *s =
-            SW_CONTAINER(sw_list_pop_front(&e->starved), struct sw_stream, ready);
+        struct sw_stream *s = SW_CONTAINER(sw_list_pop_front(&e->starved), struct sw_stream, ready);
 
         io__ready(s);
         deadline_ns = 0;

@@ -60,7 +60,7 @@ enum sw_engine { SW_ENGINE_AUTO, SW_ENGINE_URING, SW_ENGINE_EPOLL };
 struct sw_loop_options {
     enum sw_engine engine;   /* AUTO: io_uring where the kernel lets us, else epoll, without error */
     uint32_t streams_max;    /* accepted and connected together */
-    uint32_t buffers_max;    /* of SW_BUF_BYTES */
+    uint32_t buffers_max;    /* of SW_BUF_BYTES; io_uring lends 256 more to the kernel */
     uint32_t large_max;      /* of large_bytes: heads that span buffers, composed heads */
     uint32_t large_bytes;
     uint32_t pieces_max;     /* queued sends over all streams; 0: streams_max + buffers_max + 64 */
@@ -70,7 +70,7 @@ struct sw_loop_options {
 
 /* SW_E_UNSUPPORTED when a forced engine is refused by the kernel; SW_E_NO_MEMORY. */
 SW_MUST enum sw_err sw_loop_new(const struct sw_loop_options *opt, struct sw_loop **ret_loop);
-/* Closes what is still open, without events. */
+/* Closes what is still open, without events. On the thread that ran the loop, or after its end. */
 void sw_loop_free(struct sw_loop *loop);
 const char *sw_loop_engine(const struct sw_loop *loop); /* "io_uring", "epoll", "sim" */
 
@@ -194,7 +194,8 @@ void sw_stream_read_stop(struct sw_stream *s);
 bool sw_stream_reading(const struct sw_stream *s);
 
 /* Queues bytes. buf holds them (a reference is taken) or is NULL for bytes that live for ever.
- * SW_E_NO_BUFFERS: no piece left in the budget; nothing was queued, close the stream.
+ * SW_E_NO_BUFFERS: no piece left in the budget; nothing was queued, close the stream. On a broken
+ * stream the bytes vanish: `end` tells, or has told.
  * Watch sw_stream_queued and stop reading the other side above your high water. */
 SW_MUST enum sw_err sw_stream_send(struct sw_stream *s, struct sw_buf *buf, struct sw_slice bytes);
 size_t sw_stream_queued(const struct sw_stream *s); /* bytes not yet taken by the kernel */
@@ -204,9 +205,12 @@ void sw_stream_shutdown(struct sw_stream *s);
 /* Ends at once: the queue is dropped. The handle is dead after this. */
 void sw_stream_close(struct sw_stream *s);
 /* Ends politely: sends the queue, half-closes, reads and discards until the peer closes or the
- * deadline is there (so that the last answer is not lost to a reset). The handle is dead. */
+ * deadline is there (so that the last answer is not lost to a reset). The handle is dead; the slot
+ * counts until the end. Closes at once what is broken or still connecting. */
 void sw_stream_linger(struct sw_stream *s, uint64_t deadline_ns);
 
+/* Both point into the loop, valid until the same function is called again for any of its streams
+ * (a slot keeps addresses small); len 0: unknown. Of a Unix socket only the family is known. */
 const struct sw_addr *sw_stream_peer(const struct sw_stream *s);
 /* The local address; asked from the kernel once. */
 const struct sw_addr *sw_stream_local(struct sw_stream *s);

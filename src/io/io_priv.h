@@ -11,12 +11,14 @@
  *              flush             engine->flush for each stream marked dirty in this turn
  *              reap              slots of dead streams and listeners return to their pools
  *
- * Common code keeps all queues, timers, buffers and slots; an engine moves bytes and knows readiness.
+ * Common code keeps all queues, timers, buffers and slots; an engine moves bytes and knows
+ * readiness.
  *
- * Nothing is freed under its caller: a closed stream keeps its slot, in state ST_DEAD, until the end
- * of the turn, and in ST_CLOSING as long as the engine has operations in flight. So an event found
- * earlier in the turn meets a dead slot, never a new owner's: that is why no generation numbers are
- * needed. After every callback an engine asks io__alive before it goes on with a stream.
+ * Nothing is freed under its caller: a closed stream keeps its slot, in state ST_DEAD, until the
+ * end of the turn, and in ST_CLOSING as long as the engine has operations in flight. So an event
+ * found earlier in the turn meets a dead slot, never a new owner's: that is why no generation
+ * numbers are needed. After every callback an engine asks io__alive before it goes on with a
+ * stream.
  */
 #ifndef SW_IO_PRIV_H
 #define SW_IO_PRIV_H
@@ -93,15 +95,15 @@ union io_stream_engine {
         bool records : 1;  /* SOCK_SEQPACKET: a short read ends a record, not the queue */
     } ep;
     struct {
-        uint32_t ops;         /* operations in flight: the slot is kept until 0 */
-        bool recv_armed : 1;  /* a recv is with the kernel */
-        bool recv_multi : 1;  /* and it is a multishot */
-        bool recv_cancel : 1; /* and its cancellation is there, too */
-        bool poll_armed : 1;  /* for errors while nothing is read */
-        bool conn_wait : 1;   /* the poll for a connect is to be armed */
+        uint32_t ops;          /* operations in flight: the slot is kept until 0 */
+        bool recv_armed : 1;   /* a recv is with the kernel */
+        bool recv_multi : 1;   /* and it is a multishot */
+        bool recv_cancel : 1;  /* and its cancellation is there, too */
+        bool poll_armed : 1;   /* for errors while nothing is read */
+        bool conn_wait : 1;    /* the poll for a connect is to be armed */
         bool close_cancel : 1; /* all is being cancelled */
-        bool fresh : 1;       /* nothing can have arrived yet: poll first */
-        uint8_t singles;      /* above 0: a flood; so many short reads till the next multishot */
+        bool fresh : 1;        /* nothing can have arrived yet: poll first */
+        uint8_t singles;       /* above 0: a flood; so many short reads till the next multishot */
     } ur;
     struct {
         void *peer;
@@ -119,17 +121,17 @@ struct sw_stream {
     bool broken_told : 1; /* the owner knows */
     bool shut_want : 1;   /* FIN after the queue */
     bool shut_done : 1;
-    bool parked : 1; /* accepted above streams_max: waits to be announced */
-    bool sending : 1; /* the engine's: the head of the queue is in flight, its pieces stay */
+    bool parked : 1;    /* accepted above streams_max: waits to be announced */
+    bool sending : 1;   /* the engine's: the head of the queue is in flight, its pieces stay */
     bool conn_done : 1; /* the outcome of connect is known (err), but not told */
     uint16_t err;       /* enum sw_err: of broken; or of a failed send, told when all is read */
     int fd;             /* -1: none */
     struct sw_loop *loop;
     const struct sw_stream_events *events;
     void *arg;
-    struct sw_link link;   /* in loop->live, or loop->dead */
-    struct sw_link dirty;  /* in loop->dirty: to be flushed at the end of the turn */
-    struct sw_link ready;  /* in loop->ready, or the engine's list of starved streams */
+    struct sw_link link;    /* in loop->live, or loop->dead */
+    struct sw_link dirty;   /* in loop->dirty: to be flushed at the end of the turn */
+    struct sw_link ready;   /* in loop->ready, or the engine's list of starved streams */
     struct io_pieces queue; /* to send */
     struct io_pieces held;  /* received while reading was stopped */
     size_t queued;          /* bytes in queue */
@@ -268,7 +270,8 @@ struct sw_loop {
 /* A loop on any engine; sim.c calls this with its own table. engine_data is handed to init. */
 SW_MUST enum sw_err io__loop_new(const struct sw_loop_options *opt, const struct io_engine *engine,
                                  void *engine_data, struct sw_loop **ret_loop);
-/* One turn; sleeps at most until deadline_ns (0: not at all, IO_NO_DEADLINE: as long as it takes). */
+/* One turn; sleeps at most until deadline_ns (0: not at all, IO_NO_DEADLINE: as long as it takes).
+ */
 void io__turn(struct sw_loop *loop, uint64_t deadline_ns);
 /* Nothing is left to do without an event from outside or a timer. */
 bool io__idle(const struct sw_loop *loop);
@@ -276,8 +279,8 @@ bool io__idle(const struct sw_loop *loop);
 /* ---- the engine ------------------------------------------------------------------------------ */
 
 /* All run on the loop's thread and inside its turn unless said otherwise. "Later" means: from
- * dispatch or flush of the same or a later turn. Calls marked (early) may also come before the first
- * turn, from the thread that made the loop. */
+ * dispatch or flush of the same or a later turn. Calls marked (early) may also come before the
+ * first turn, from the thread that made the loop. */
 struct io_engine {
     const char *name;
     uint32_t lent_max; /* small buffers lent to the kernel at most, on top of buffers_max */
@@ -285,7 +288,8 @@ struct io_engine {
     /* (early) loop->opt and pools are ready; loop->engine_data is what io__loop_new got. On failure
      * everything is undone. SW_E_UNSUPPORTED: try another engine. */
     enum sw_err (*init)(struct sw_loop *loop);
-    /* All streams and listeners are gone (closed by the common code before). Any thread that may free. */
+    /* All streams and listeners are gone (closed by the common code before). Any thread that may
+     * free. */
     void (*fini)(struct sw_loop *loop);
     /* sw_loop_run begins on this thread; may be NULL. */
     void (*enter)(struct sw_loop *loop);

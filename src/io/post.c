@@ -1,11 +1,11 @@
 /* io/post.c - messages from any thread: a lock-free stack, taken whole and turned round.
  *
- * Room       io/. The only file of the room, with loop.c's stop and stats, that other threads enter.
- * Flow       sw_loop_post -> (wake) -> post__run in the loop's turn -> fn.
+ * Room       io/. The only file of the room, with loop.c's stop and stats, that other threads
+ * enter. Flow       sw_loop_post -> (wake) -> post__run in the loop's turn -> fn.
  *
- * Why nobody sleeps through a message: the poster pushes and then looks at `sleeping`; the loop sets
- * `sleeping` and then looks at the stack. All four are sequentially consistent, so at least one of
- * them sees the other.
+ * Why nobody sleeps through a message: the poster pushes and then looks at `sleeping`; the loop
+ * sets `sleeping` and then looks at the stack. All four are sequentially consistent, so at least
+ * one of them sees the other.
  */
 #include "io/io_priv.h"
 

@@ -432,10 +432,7 @@ static size_t end_write(struct sw_sim *sim, struct sw_stream *s, size_t max)
     max = SW_MIN(max, bytes);
     for (size_t i = 0; i < count && done < max; i++) {
         size_t take = SW_MIN(iov[i].iov_len, max - done);
-        const char *from = iov[i].iov_base;
-
-        note_bytes(sim, from, take);
-        while (take > 0) {
+        const char *from = iov[i].iov_base;while (take > 0) {
             size_t at = (size_t)(to->written % to->cap), run = SW_MIN(take, to->cap - at);
 
             memcpy(to->ring + at, from, run);

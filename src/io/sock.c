@@ -19,8 +19,8 @@ enum sw_err sock__err(int errnum)
     case 0:
         return SW_OK;
     case ECONNREFUSED:
-    case ENOENT:       /* a Unix socket that is not there */
-    case ENETUNREACH:  /* nobody answers for the address */
+    case ENOENT:      /* a Unix socket that is not there */
+    case ENETUNREACH: /* nobody answers for the address */
     case EHOSTUNREACH:
     case EADDRNOTAVAIL:
         return SW_E_REFUSED;
@@ -79,8 +79,8 @@ static void set_nodelay(int fd)
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
-/* A Unix socket whose backlog is full says EAGAIN and cannot be waited for: try again by timer, until
- * the owner's patience ends. The address waits in a buffer held by the stream. */
+/* A Unix socket whose backlog is full says EAGAIN and cannot be waited for: try again by timer,
+ * until the owner's patience ends. The address waits in a buffer held by the stream. */
 #define CONNECT_RETRY_NS (2 * SW_NS_PER_MS)
 
 static void connect_again(struct sw_timer *t, void *arg)

@@ -34,7 +34,8 @@ SW_MUST static bool pieces_push(struct sw_loop *loop, struct io_pieces *list, st
     struct io_piece *p = list->tail;
 
     SW_ASSERT(len > 0);
-    if (p != NULL && p->buf == buf && p->ptr + p->len == ptr) { /* goes on where the last one ends */
+    if (p != NULL && p->buf == buf &&
+        p->ptr + p->len == ptr) { /* goes on where the last one ends */
         p->len += len;
         return true;
     }
@@ -211,7 +212,8 @@ static void stream_tell(struct sw_stream *s)
     }
 }
 
-/* Half-closes when the queue is empty and that was asked for; ends a stream that lingered enough. */
+/* Half-closes when the queue is empty and that was asked for; ends a stream that lingered enough.
+ */
 static void stream_settle(struct sw_stream *s)
 {
     if (!io__alive(s)) {

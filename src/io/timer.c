@@ -4,9 +4,9 @@
  * Flow       loop.c asks wheel__next_ns before it sleeps and calls wheel__run after it woke.
  *
  * A timer lies on the level of the highest group of six bits in which its tick differs from the
- * wheel's tick, in the slot that group names. So every timer of a lower level is due before every one
- * of a higher level, no slot ever wraps, and the earliest slot is the lowest bit of the lowest level
- * that has one. When the wheel reaches a slot of a higher level, its timers move down.
+ * wheel's tick, in the slot that group names. So every timer of a lower level is due before every
+ * one of a higher level, no slot ever wraps, and the earliest slot is the lowest bit of the lowest
+ * level that has one. When the wheel reaches a slot of a higher level, its timers move down.
  */
 #include "io/io_priv.h"
 

@@ -4,18 +4,22 @@
  * Flow       flush: SQEs are written. wait: one io_uring_enter submits them and sleeps.
  *            dispatch: CQEs become io__ calls.
  *
- * Multishot accept, multishot recv (see arm_recv) into a ring of lent buffers, one send in flight a stream
- * (MSG_WAITALL: the kernel repeats short writes). Linux 6.1 (DEFER_TASKRUN) or later; a short test at
- * start decides, not the version. What was measured and left out, as it gained nothing: registered
- * files, CQE_SKIP_SUCCESS for sends, SQPOLL, min-wait (research/performance-limit.md, section 5).
+ * Multishot accept, multishot recv (see arm_recv) into a ring of lent buffers, one send in flight a
+ * stream (MSG_WAITALL: the kernel repeats short writes). Linux 6.1 (DEFER_TASKRUN) or later; a
+ * short test at start decides, not the version. What was measured and left out, as it gained
+ * nothing: registered files, CQE_SKIP_SUCCESS for sends, SQPOLL, min-wait
+ * (research/performance-limit.md, section 5).
  *
  * The ring is made disabled and enabled by the thread that runs the loop, for SINGLE_ISSUER: so a
  * loop may be made on one thread and run on another. Before that no SQE is written: everything
  * queues in the dirty lists. The loop is to be freed on the thread that ran it, or after its end.
  *
- * A slot is kept (ST_CLOSING) and its descriptor open until each operation's last CQE came, those of
- * cancellations included: s->eng.ur.ops. So a descriptor's number cannot be taken by another socket
- * while a cancellation names it.
+ * Known difference: the kernel accepts ahead of us, so connections that it accepted just before
+ * sw_listener_close are closed unanswered; epoll leaves them in the backlog.
+ *
+ * A slot is kept (ST_CLOSING) and its descriptor open until each operation's last CQE came, those
+ * of cancellations included: s->eng.ur.ops. So a descriptor's number cannot be taken by another
+ * socket while a cancellation names it.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -28,15 +32,15 @@
 
 #include "io/io_priv.h"
 
-#define RING_BUFS  256u /* lent to the kernel; a power of two */
-#define BGID       0
-#define SQ_MIN     256u
-#define SQ_MAX     4096u
-#define CQ_FACTOR  4u
-#define MSGS       64u  /* sendmsg of one submission; the kernel copies them while it submits */
-#define FEW_EVENTS 2u
-#define FLOOD_READS 16u /* short reads that end a flood: see arm_recv */
-#define FINI_TURNS 100u /* of 10 ms: to wait for cancelled operations */
+#define RING_BUFS   256u /* lent to the kernel; a power of two */
+#define BGID        0
+#define SQ_MIN      256u
+#define SQ_MAX      4096u
+#define CQ_FACTOR   4u
+#define MSGS        64u /* sendmsg of one submission; the kernel copies them while it submits */
+#define FEW_EVENTS  2u
+#define FLOOD_READS 16u  /* short reads that end a flood: see arm_recv */
+#define FINI_TURNS  100u /* of 10 ms: to wait for cancelled operations */
 
 _Static_assert((RING_BUFS & (RING_BUFS - 1)) == 0, "the kernel wants a power of two");
 
@@ -60,8 +64,8 @@ struct uring_engine {
     bool few; /* events in this turn: see send_now */
     struct io_watch wake;
     struct io_uring_buf_ring *bufs;
-    struct sw_buf *lent[RING_BUFS];  /* by buffer id */
-    uint16_t free_bids[RING_BUFS];   /* ids of no buffer */
+    struct sw_buf *lent[RING_BUFS]; /* by buffer id */
+    uint16_t free_bids[RING_BUFS];  /* ids of no buffer */
     unsigned free_count;
     struct sw_link starved;   /* streams whose recv met an empty ring */
     struct sw_link listeners; /* to be armed or cancelled */
@@ -105,9 +109,8 @@ static const unsigned ring_flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEF
 static struct io_uring_buf_ring *buf_ring_new(struct io_uring *ring, unsigned entries)
 {
     struct io_uring_buf_reg reg = {.ring_entries = entries, .bgid = BGID};
-    struct io_uring_buf_ring *br =
-        mmap(NULL, entries * sizeof(struct io_uring_buf), PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct io_uring_buf_ring *br = mmap(NULL, entries * sizeof(struct io_uring_buf),
+                                        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (br == MAP_FAILED) {
         return NULL;
@@ -386,9 +389,9 @@ static struct io_uring_sqe *stream_sqe(struct sw_stream *s)
 }
 
 /* A multishot recv fills buffers until it is cancelled: more than a megabyte may follow after the
- * owner stopped reading, each time he stops. So a stream on which a full buffer arrived, or which was
- * stopped, is read one buffer at a time, until several short reads tell that the flood is over. Then a
- * stop costs nothing, as the one recv in flight may stay, and at most one buffer is held. */
+ * owner stopped reading, each time he stops. So a stream on which a full buffer arrived, or which
+ * was stopped, is read one buffer at a time, until several short reads tell that the flood is over.
+ * Then a stop costs nothing, as the one recv in flight may stay, and at most one buffer is held. */
 static void arm_recv(struct sw_stream *s)
 {
     struct io_uring_sqe *sqe = stream_sqe(s);
@@ -479,8 +482,8 @@ static void start_send(struct sw_stream *s)
         return;
     }
     if (e->msg_count == MSGS && s->queue.head->next != NULL) {
-        /* No room for one more gather list: this send takes one piece. (Submitting here would submit
-         * the entry just taken.) */
+        /* No room for one more gather list: this send takes one piece. (Submitting here would
+         * submit the entry just taken.) */
         count = 1;
         bytes = s->queue.head->len;
     } else if (s->queue.head->next == NULL) {
@@ -504,7 +507,8 @@ static void start_send(struct sw_stream *s)
 
 /* In a turn with next to no events there is nothing to share a system call with, and the completion
  * of the send would only end the next wait at once, for a turn of its own: a plain send saves that
- * (about a tenth of the CPU at one connection). What the kernel does not take goes the common way. */
+ * (about a tenth of the CPU at one connection). What the kernel does not take goes the common way.
+ */
 static void send_now(struct sw_stream *s)
 {
     struct iovec iov[IO_PIECES_A_SEND];
@@ -557,7 +561,8 @@ static void ur_flush(struct sw_stream *s)
             s->eng.ur.singles = FLOOD_READS;
             cancel_recv(s);
         }
-        if ((!s->eng.ur.recv_armed || s->eng.ur.recv_multi) && !s->eng.ur.poll_armed && !s->broken) {
+        if ((!s->eng.ur.recv_armed || s->eng.ur.recv_multi) && !s->eng.ur.poll_armed &&
+            !s->broken) {
             arm_poll(s);
         }
     }
@@ -665,6 +670,34 @@ static struct sw_buf *take_buf(struct sw_loop *loop, uint32_t flags)
     return buf;
 }
 
+/* In a flood more is there already: read it as epoll does, rather than by a turn for each buffer.
+ */
+static void read_on(struct sw_stream *s)
+{
+    for (unsigned i = 1; i < IO_READS_A_TURN && io__wants_bytes(s) && s->held.head == NULL; i++) {
+        struct sw_buf *buf = sw_buf_get(s->loop, SW_BUF_BYTES);
+        ssize_t n;
+        bool full;
+
+        if (buf == NULL) {
+            return;
+        }
+        n = recv(s->fd, buf->data, buf->cap, MSG_DONTWAIT);
+        full = n == (ssize_t)buf->cap;
+        if (n > 0) {
+            io__received(s, buf, 0, (size_t)n);
+        } else if (n == 0) {
+            io__eof(s);
+        } else if (errno != EAGAIN && errno != EINTR) {
+            io__broken(s, s->err != SW_OK ? (enum sw_err)s->err : sock__err(errno));
+        }
+        sw_buf_unref(buf);
+        if (!full) {
+            return;
+        }
+    }
+}
+
 static void on_recv(struct sw_stream *s, int32_t res, uint32_t flags)
 {
     struct sw_loop *loop = s->loop;
@@ -688,6 +721,10 @@ static void on_recv(struct sw_stream *s, int32_t res, uint32_t flags)
             s->eng.ur.singles--;
         }
         io__received(s, buf, 0, (size_t)res);
+        if ((uint32_t)res == SW_BUF_BYTES && !s->eng.ur.recv_armed) {
+            sw_buf_unref(sw_take(&buf));
+            read_on(s);
+        }
     } else if (res == 0) {
         io__eof(s);
     } else if (res == -ENOBUFS) {
@@ -700,7 +737,8 @@ static void on_recv(struct sw_stream *s, int32_t res, uint32_t flags)
         io__broken(s, s->err != SW_OK ? (enum sw_err)s->err : sock__err(-res));
     }
     sw_buf_unref(buf);
-    if (io__alive(s) && (!s->eng.ur.recv_armed || (s->eng.ur.recv_multi && s->eng.ur.singles > 0))) {
+    if (io__alive(s) &&
+        (!s->eng.ur.recv_armed || (s->eng.ur.recv_multi && s->eng.ur.singles > 0))) {
         io__dirty(s);
     }
 }
@@ -954,8 +992,8 @@ static void submit_and_wait(struct sw_loop *loop, uint64_t deadline_ns)
                                         .tv_nsec = (long long)(ns % SW_NS_PER_S)};
         rc = io_uring_submit_and_wait_timeout(&e->ring, &cqe, 1, &ts, NULL);
     }
-    /* EBUSY, EAGAIN: the kernel wants its completions read first, or has no memory just now; what it
-     * did not take stays queued. */
+    /* EBUSY, EAGAIN: the kernel wants its completions read first, or has no memory just now; what
+     * it did not take stays queued. */
     SW_ASSERT(rc >= 0 || rc == -ETIME || rc == -EINTR || rc == -EBUSY || rc == -EAGAIN ||
               rc == -ENOMEM);
     if (io_uring_sq_ready(&e->ring) == 0) {

@@ -301,6 +301,7 @@ void sw_routes_free(struct sw_routes *r)
 struct search {
     const struct sw_routes *r;
     const struct sw_head *head;
+    struct sw_slice path; /* of the head; "/" for OPTIONS * */
     uint32_t best;    /* rank; NONE: nothing yet */
     uint64_t allowed; /* of those that differ in the method only */
     uint64_t nearest; /* of the most specific one of them */
@@ -369,19 +370,19 @@ static void by_host(struct search *s, struct sw_slice host)
     if (host.len > 0) {
         found = host_slot(s->r, host);
         if (found->exact != 0) {
-            descend(s, found->exact, s->head->path);
+            descend(s, found->exact, s->path);
         }
     }
     for (size_t i = 1; s->r->has_wild && s->best == NONE && i < host.len; i++) {
         if (host.ptr[i] == '.') {
             found = host_slot(s->r, sw_slice_tail(host, i + 1));
             if (found->wild != 0) {
-                descend(s, found->wild, s->head->path);
+                descend(s, found->wild, s->path);
             }
         }
     }
     if (s->best == NONE && s->r->any_root != 0) {
-        descend(s, s->r->any_root, s->head->path);
+        descend(s, s->r->any_root, s->path);
     }
 }
 
@@ -411,19 +412,22 @@ static struct sw_slice allow_text(const struct sw_routes *r, uint64_t methods)
 struct sw_routed sw_route_match(const struct sw_routes *r, const struct sw_head *head)
 {
     struct sw_routed routed = {.err = SW_E_NO_ROUTE};
-    struct search s = {.r = r, .head = head, .best = NONE, .near_rank = NONE};
+    struct search s = {.r = r, .head = head, .path = head->path, .best = NONE, .near_rank = NONE};
     char buf[SW_HOST_BYTES_MAX];
 
     SW_ASSERT(r != NULL);
     SW_ASSERT(r->magic == MAGIC);
-    if (head->path.len == 0 || head->path.ptr[0] != '/') {
-        return routed; /* OPTIONS * asks the server and no app */
+    if (sw_slice_eq(s.path, SW_S("*"))) {
+        s.path = SW_S("/"); /* RFC 9112, 3.2.4: OPTIONS * asks the server behind as a whole */
+    }
+    if (s.path.len == 0 || s.path.ptr[0] != '/') {
+        return routed;
     }
     by_host(&s, sw_pattern__host(head->host, buf));
     if (s.best != NONE) {
         routed.err = SW_OK;
         routed.route = r->ones[s.best].config;
-        take_captures(&r->ones[s.best], head->path, &routed);
+        take_captures(&r->ones[s.best], s.path, &routed);
     } else if (s.near_rank != NONE) {
         routed.err = SW_E_NO_METHOD;
         routed.allow = allow_text(r, s.allowed);

@@ -50,7 +50,8 @@
  *
  * A full map. LMDB needs fresh pages even to delete, so a map that is full to the last page is stuck.
  * The map is larger than map_bytes_max by a reserve: puts are refused from map_bytes_max on unless
- * free pages suffice, deletes, touches and the collector may use the reserve. The size of the map
+ * free pages suffice; deletes, touches and the collector may use the reserve. (A touch rewrites its
+ * record; one longer than a page needs pages in a row, and may be refused by a full map.) The size of the map
  * never changes while it is open, so no reader must be held up for it.
  *
  * A file that was cut. LMDB maps it and would die of SIGBUS, so open compares the last page number
@@ -74,6 +75,7 @@
 #include <stdarg.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -93,6 +95,8 @@
 #define COLLECT_BUSY_MAX 32u         /* ... and beside a batch, whose sync it shares */
 #define TICK_NS          SW_NS_PER_S
 #define FILE_STEP_BYTES  (1ull << 20)
+#define PAGES_BASE       16u
+#define PAGES_KEPT       32u
 #define SLACK_PAGES      1024u /* of the file's length; far more than tree and free list take */
 #define PATH_BYTES_MAX   4096
 
@@ -474,8 +478,16 @@ static int record_put(struct lmdb_store *s, MDB_txn *txn, const struct sw_store_
                       const struct sw_record *r, int64_t indexed)
 {
     MDB_val k = key_val(key), v = {record_bytes(r), NULL};
-    int rc = mdb_put(txn, s->records, &k, &v, MDB_RESERVE);
+    int rc = 0;
 
+    if (r->kind == SW_RECORD_TOMBSTONE) {
+        /* Only a delete lets LMDB join pages that have become empty; to write less over it does not. */
+        rc = mdb_del(txn, s->records, &k, NULL);
+        rc = rc == MDB_NOTFOUND ? 0 : rc;
+    }
+    if (rc == 0) {
+        rc = mdb_put(txn, s->records, &k, &v, MDB_RESERVE);
+    }
     if (rc == 0) {
         record_write(v.mv_data, key, r, indexed);
     }
@@ -617,26 +629,35 @@ static int collect(struct lmdb_store *s, MDB_txn *txn, size_t max, bool *ret_wro
 
 /* ---- room ---------------------------------------------------------------------------------------- */
 
-/* Pages that wait to be used again. One word is read of each entry of LMDB's free list (database 0):
- * as many entries as there were transactions since their pages were used up. */
-static int free_pages(MDB_txn *txn, uint64_t *ret_pages)
+/* Pages that wait to be used again, and of those the ones the next transaction may take: not what the
+ * last one dropped. One word is read of each entry of LMDB's free list (database 0, open to read
+ * transactions only; its keys are transaction numbers): as many entries as transactions whose pages
+ * still wait. */
+static int free_pages(struct lmdb_store *s, uint64_t *ret_pages, uint64_t *ret_usable)
 {
+    SW_CLEANUP(txn_abort) MDB_txn *txn = NULL;
     MDB_cursor *cursor;
     MDB_val k, v;
-    uint64_t pages = 0;
-    int rc = mdb_cursor_open(txn, 0, &cursor);
+    uint64_t pages = 0, usable = 0;
+    int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
 
+    if (rc == 0) {
+        rc = mdb_cursor_open(txn, 0, &cursor);
+    }
     if (rc != 0) {
         return rc;
     }
     while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
-        size_t count;
+        size_t count, number;
 
         memcpy(&count, v.mv_data, sizeof(count));
+        memcpy(&number, k.mv_data, sizeof(number));
         pages += count;
+        usable += number < mdb_txn_id(txn) ? count : 0;
     }
     mdb_cursor_close(cursor);
     *ret_pages = pages;
+    *ret_usable = usable;
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
@@ -645,7 +666,8 @@ static uint64_t map_reserve(uint64_t map_bytes_max)
     return SW_MAX(map_bytes_max / 32, MAP_MIN);
 }
 
-/* An upper bound for what a commit's puts take: their values, and the paths above them. */
+/* What a commit's puts take at most: their values, a leaf of each tree, perhaps split, and their share
+ * of the branches above. PAGES_BASE is for the rest, once a transaction. */
 static uint64_t pages_needed(const struct lmdb_store *s, const struct sw_store_commit *op)
 {
     uint64_t pages = 0;
@@ -654,34 +676,30 @@ static uint64_t pages_needed(const struct lmdb_store *s, const struct sw_store_c
         const struct sw_write *w = &op->writes[i];
 
         if (w->kind == SW_WRITE_PUT) {
-            pages += (RECORD_HEAD + w->subject.len + w->value.len) / s->page_bytes + 2;
+            pages += (RECORD_HEAD + w->subject.len + w->value.len) / s->page_bytes + 6;
         }
     }
-    return pages == 0 ? 0 : pages + 16;
+    return pages;
 }
 
 /* How many pages puts may take in this transaction. */
-static int pages_allowed(struct lmdb_store *s, MDB_txn *txn, uint64_t needed, uint64_t *ret_allowed)
+static int pages_allowed(struct lmdb_store *s, uint64_t needed, uint64_t *ret_allowed)
 {
-    uint64_t limit = s->opt.map_bytes_max / s->page_bytes, used = s->last_page + 1, freed;
-    uint64_t room = limit > used ? limit - used : 0;
+    uint64_t limit = s->opt.map_bytes_max / s->page_bytes, used = s->last_page + 1, freed, usable;
+    uint64_t room = limit > used + PAGES_BASE ? limit - used - PAGES_BASE : 0;
     int rc;
 
     if (needed <= room) {
         *ret_allowed = needed;
         return 0;
     }
-    rc = free_pages(txn, &freed);
+    rc = free_pages(s, &freed, &usable);
     if (rc != 0) {
         return rc;
     }
-    /* Pages of the last transaction are not free for this one; while they wait, puts eat into the
-     * reserve. Half of it stays for deletes. */
-    if (used > limit + map_reserve(s->opt.map_bytes_max) / s->page_bytes / 2) {
-        room = 0;
-        freed = 0;
-    }
-    *ret_allowed = room + freed;
+    /* A long value needs pages in a row: where the free ones are scattered LMDB takes new ones behind
+     * the limit, up to the end of the map. Some single pages are left for deletes then. */
+    *ret_allowed = room + (usable > PAGES_KEPT ? usable - PAGES_KEPT : 0);
     return 0;
 }
 
@@ -917,6 +935,20 @@ static int txn_commit(struct lmdb_store *s, MDB_txn *txn)
     return 0;
 }
 
+/* LMDB calls a write that was cut short an I/O error; mostly the disk, or what this process may write,
+ * is full. */
+static bool disk_full(const struct lmdb_store *s, uint64_t pages)
+{
+    uint64_t bytes = (pages + SLACK_PAGES) * s->page_bytes;
+    struct rlimit limit;
+    struct statfs fs;
+
+    return (s->env != NULL && fstatfs(s->data_fd, &fs) == 0 &&
+            (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize < bytes) ||
+           (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
+            (uint64_t)limit.rlim_cur < s->last_page * s->page_bytes + bytes);
+}
+
 /* A batch in one transaction and one sync. Returns other than 0 when nothing of it was made. */
 static int batch_try(struct lmdb_store *s, struct sw_store_commit **ops, size_t count)
 {
@@ -931,7 +963,7 @@ static int batch_try(struct lmdb_store *s, struct sw_store_commit **ops, size_t 
     for (size_t i = 0; i < count; i++) {
         needed += pages_needed(s, ops[i]);
     }
-    rc = pages_allowed(s, txn, needed, &allowed);
+    rc = pages_allowed(s, needed, &allowed);
     if (rc != 0) {
         return rc;
     }
@@ -958,59 +990,49 @@ static int batch_try(struct lmdb_store *s, struct sw_store_commit **ops, size_t 
             return rc;
         }
     }
-    return wrote ? txn_commit(s, sw_take(&txn)) : 0;
+    rc = wrote ? txn_commit(s, sw_take(&txn)) : 0;
+    return rc == EIO && disk_full(s, needed) ? ENOSPC : rc;
 }
 
-static void batch_fail(struct sw_store_commit **ops, size_t count, enum sw_err err)
+static void answer(struct lmdb_store *s, struct sw_store_commit *op, uint64_t now_ns)
 {
-    for (size_t i = 0; i < count; i++) {
-        /* Refusals too: they may rest on what another commit of the batch would have written. */
-        ops[i]->err = err;
-        ops[i]->failed = 0;
-        for (size_t j = 0; j < ops[i]->count; j++) {
-            ops[i]->writes[j].ret_version = (struct sw_version){0, 0};
+    if (op->err != SW_OK) {
+        for (size_t i = 0; i < op->count; i++) {
+            op->writes[i].ret_version = (struct sw_version){0, 0};
         }
     }
-}
-
-static void batch_answer(struct lmdb_store *s, struct sw_store_commit **ops, size_t count)
-{
-    uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
-
-    for (size_t i = 0; i < count; i++) {
-        struct commit_wait *w = wait_of(ops[i]);
-
-        if (ops[i]->err != SW_OK) {
-            for (size_t j = 0; j < ops[i]->count; j++) {
-                ops[i]->writes[j].ret_version = (struct sw_version){0, 0};
-            }
-        }
-        sw_store__count(&s->base, ops[i], now_ns);
-        sw_loop_post(ops[i]->loop, &w->post); /* from here on it is not ours */
-    }
+    sw_store__count(&s->base, op, now_ns);
+    sw_loop_post(op->loop, &wait_of(op)->post); /* from here on it is not ours */
 }
 
 static void batch_commit(struct lmdb_store *s, struct sw_store_commit **ops, size_t count)
 {
     bool collecting = s->overdue;
     enum sw_err err = store_err(batch_try(s, ops, count));
+    uint64_t now_ns;
+    size_t again = 0;
 
     if (err != SW_OK && collecting) {
         s->overdue = false; /* the collector's trouble is not the askers' */
         err = store_err(batch_try(s, ops, count));
     }
-    if (err == SW_E_STORE_FULL && count > 1) {
-        /* Not all fit together: one by one the small ones, and the deletes that make room, still
-         * may. */
-        for (size_t i = 0; i < count; i++) {
-            batch_commit(s, &ops[i], 1);
+    now_ns = clock_ns(CLOCK_MONOTONIC);
+    for (size_t i = 0; i < count; i++) {
+        if (err != SW_OK) {
+            /* Refusals too: they may rest on what another commit of the batch would have written. */
+            ops[i]->err = err;
+            ops[i]->failed = 0;
         }
-        return;
+        if (ops[i]->err == SW_E_STORE_FULL && count > 1) {
+            ops[again++] = ops[i];
+        } else {
+            answer(s, ops[i], now_ns);
+        }
     }
-    if (err != SW_OK) {
-        batch_fail(ops, count, err);
+    /* Not all fit together: one by one the small ones, and the deletes that make room, still may. */
+    for (size_t i = 0; i < again; i++) {
+        batch_commit(s, &ops[i], 1);
     }
-    batch_answer(s, ops, count);
 }
 
 static uint64_t commit_bytes(const struct sw_store_commit *op)
@@ -1079,7 +1101,7 @@ static void usage_publish(struct lmdb_store *s)
 {
     SW_CLEANUP(txn_abort) MDB_txn *txn = NULL;
     MDB_stat stat;
-    uint64_t freed;
+    uint64_t freed, usable;
 
     if (s->env == NULL || mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn) != 0) {
         return;
@@ -1087,7 +1109,7 @@ static void usage_publish(struct lmdb_store *s)
     if (mdb_stat(txn, s->records, &stat) == 0) {
         atomic_store_explicit(&s->record_count, stat.ms_entries, memory_order_relaxed);
     }
-    if (free_pages(txn, &freed) == 0) {
+    if (free_pages(s, &freed, &usable) == 0) {
         atomic_store_explicit(&s->bytes_used,
                               (s->last_page + 1 - SW_MIN(freed, s->last_page)) * s->page_bytes,
                               memory_order_relaxed);

@@ -29,7 +29,7 @@ struct guard_msg { /* pipe records: below PIPE_BUF, so written whole or not at a
     int32_t group;
 };
 
-/* ---- finding processes ------------------------------------------------------------------------ */
+/* ---- finding processes --------------------------------------------------------------------- */
 
 static bool environ_has(pid_t pid, const char *cookie, char *buf)
 {
@@ -154,7 +154,7 @@ void sw_super__remove_folder(const char *path)
     nftw(path, remove_entry, FOLDER_DEPTH_MAX, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
-/* ---- the guard's own process ------------------------------------------------------------------ */
+/* ---- the guard's own process --------------------------------------------------------------- */
 
 struct groups {
     pid_t list[SW_GUARD_GROUPS_MAX];
@@ -192,13 +192,17 @@ static void guard_listen(int fd, struct groups *groups)
     }
 }
 
-static void guard_fds(int keep)
+static void guard_fds(int keep, int err_fd)
 {
     int null = open("/dev/null", O_RDWR);
 
     if (null >= 0) {
         dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO); /* whoever waits for the end of our output must not wait for us */
+        dup2(null,
+             STDOUT_FILENO); /* whoever waits for the end of our output must not wait for us */
+    }
+    if (err_fd != STDERR_FILENO) {
+        dup2(err_fd, STDERR_FILENO);
     }
     dup2(keep, 3);
     syscall(SYS_close_range, 4u, ~0u, 0u);
@@ -216,7 +220,7 @@ SW_NORETURN static void guard_run(const struct sw_super_guard *g, int fd)
     for (size_t i = 0; i < SW_COUNTOF(ignored); i++) {
         signal(ignored[i], SIG_IGN);
     }
-    guard_fds(fd);
+    guard_fds(fd, g->err_fd);
     if (chdir("/") != 0) {
         _exit(1);
     }
@@ -238,7 +242,7 @@ SW_NORETURN static void guard_run(const struct sw_super_guard *g, int fd)
     _exit(0);
 }
 
-/* ---- the supervisor's side -------------------------------------------------------------------- */
+/* ---- the supervisor's side ----------------------------------------------------------------- */
 
 int sw_super__guard_start(struct sw_super_guard *g)
 {

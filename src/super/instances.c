@@ -9,8 +9,8 @@
 /* Which state may follow which. */
 static const uint32_t process_arrows[SW_PROCESS_STATE_COUNT] = {
     [SW_PROCESS_FREE] = SW_BIT(SW_PROCESS_EXEC),
-    [SW_PROCESS_EXEC] = SW_BIT(SW_PROCESS_RUNS) | SW_BIT(SW_PROCESS_FAILED) |
-                        SW_BIT(SW_PROCESS_FREE),
+    [SW_PROCESS_EXEC] =
+        SW_BIT(SW_PROCESS_RUNS) | SW_BIT(SW_PROCESS_FAILED) | SW_BIT(SW_PROCESS_FREE),
     [SW_PROCESS_RUNS] = SW_BIT(SW_PROCESS_FREE),
     [SW_PROCESS_FAILED] = SW_BIT(SW_PROCESS_FREE),
 };
@@ -23,7 +23,7 @@ static void process_to(struct sw_super_process *p, enum sw_process_state next)
 
 struct sw_super_process *sw_super__process_find(struct sw_super_apps *a, uint64_t incarnation)
 {
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    for (size_t i = 0; i < a->top; i++) {
         struct sw_super_process *p = &a->list[i];
 
         if (p->state != SW_PROCESS_FREE && p->incarnation == incarnation) {
@@ -35,7 +35,7 @@ struct sw_super_process *sw_super__process_find(struct sw_super_apps *a, uint64_
 
 struct sw_super_process *sw_super__process_of(struct sw_super_apps *a, pid_t pid)
 {
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    for (size_t i = 0; i < a->top; i++) {
         if (a->list[i].state != SW_PROCESS_FREE && a->list[i].pid == pid) {
             return &a->list[i];
         }
@@ -109,6 +109,7 @@ struct sw_super_process *sw_super__process_start(struct sw_super_apps *a, uint32
     for (size_t i = 0; p == NULL && i < SW_CONTROL_INSTANCES; i++) {
         if (a->list[i].state == SW_PROCESS_FREE) {
             p = &a->list[i];
+            a->top = SW_MAX(a->top, i + 1);
         }
     }
     if (p == NULL) {
@@ -164,7 +165,7 @@ static void exec_failed(const struct sw_super_apps *a, const struct sw_super_pro
     sw_log(SW_LOG_ERROR, "%s: cannot run %s%s%.*s: %s; see `command` of app %.*s", p->name,
            c->command[0], c->directory.len > 0 ? " in folder " : "", SW_SARG(c->directory),
            e->error == ENOENT && strchr(c->command[0], '/') == NULL ? "not found in PATH"
-                                                                      : strerror(e->error),
+                                                                    : strerror(e->error),
            SW_SARG(c->name));
 }
 

@@ -1,9 +1,9 @@
 /* super/spawn.c - starts processes: the gateway, and instances of apps.
  *
- * All that needs memory is prepared before fork; a child makes system calls only. Every child is the
- * leader of a process group of its own (signals of a terminal reach the supervisor alone), dies with
- * the supervisor (PR_SET_PDEATHSIG; the supervisor has one thread, so "parent" is the process), and
- * carries the cookie by which the guard finds what left its group.
+ * All that needs memory is prepared before fork; a child makes system calls only. Every child is
+ * the leader of a process group of its own (signals of a terminal reach the supervisor alone), dies
+ * with the supervisor (PR_SET_PDEATHSIG; the supervisor has one thread, so "parent" is the
+ * process), and carries the cookie by which the guard finds what left its group.
  */
 #include "super/super_priv.h"
 
@@ -20,7 +20,7 @@ extern char **environ;
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
-/* ---- in the child ---------------------------------------------------------------------------- */
+/* ---- in the child -------------------------------------------------------------------------- */
 
 SW_NORETURN static void child_fail(int exec_fd, int in_folder)
 {
@@ -55,7 +55,7 @@ static void child_setup(pid_t parent)
     }
 }
 
-/* ---- arguments and environment of an app ------------------------------------------------------ */
+/* ---- arguments and environment of an app --------------------------------------------------- */
 
 #define PLACE_PORT   SW_S("{port}")
 #define PLACE_SOCKET SW_S("{socket}")
@@ -130,7 +130,7 @@ static bool env_has(const struct env *e, size_t count, struct sw_slice name)
 static bool env_private(struct sw_slice name)
 {
     static const struct sw_slice names[] = {
-        {"NOTIFY_SOCKET", 13}, {"LISTEN_FDS", 10},   {"LISTEN_PID", 10},
+        {"NOTIFY_SOCKET", 13},  {"LISTEN_FDS", 10},    {"LISTEN_PID", 10},
         {"LISTEN_FDNAMES", 14}, {"WATCHDOG_USEC", 13}, {"WATCHDOG_PID", 12},
     };
 
@@ -245,7 +245,7 @@ static bool prepare(const struct sw_super_spawn *s, struct prepared *ret)
     return true;
 }
 
-/* ---- an instance ----------------------------------------------------------------------------- */
+/* ---- an instance --------------------------------------------------------------------------- */
 
 struct pipes {
     int exec[2], out[2], err[2];
@@ -332,7 +332,7 @@ struct sw_super_spawned sw_super__spawn_app(const struct sw_super_spawn *s)
     return r;
 }
 
-/* ---- the gateway process ---------------------------------------------------------------------- */
+/* ---- the gateway process ------------------------------------------------------------------- */
 
 #define GATEWAY_ARGS_MAX 64
 
@@ -365,6 +365,9 @@ SW_NORETURN static void gateway_child(const struct sw_super_gateway_spawn *s, ch
     fd_keep(s->control_fd);
     fd_keep(s->config_fd);
     fd_keep(s->listen->admin_fd);
+    if (s->err_fd != STDERR_FILENO) {
+        dup2(s->err_fd, STDERR_FILENO);
+    }
     for (size_t i = 0; i < s->listen->count * s->listen->workers; i++) {
         fd_keep(s->listen->fds[i]);
     }

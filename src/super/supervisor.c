@@ -13,73 +13,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SUPER_MAGIC         0x53555052u
-#define GRACE_MS_MAX        (24u * 3600u * 1000u)
-#define INSTANCE_GRACE_NS   (5 * SW_NS_PER_S)   /* SIGTERM to SIGKILL at our own end */
-#define GATEWAY_LATE_NS     (1 * SW_NS_PER_S)   /* beyond the stop timeout it was told */
-#define STUCK_NS            (5 * SW_NS_PER_S)   /* for a process to die after SIGKILL */
-#define GATEWAY_YOUNG_NS    (1 * SW_NS_PER_S)
-#define BACKOFF_FIRST_NS    (50 * SW_NS_PER_MS)
-#define BACKOFF_MAX_NS      (2 * SW_NS_PER_S)
-#define GUARD_RETRY_NS      (1 * SW_NS_PER_S)
-#define MESSAGES_A_TURN     64
-#define QUEUE_MAX           (4 * SW_CONTROL_INSTANCES)
-#define POLL_MAX            (4 + 3 * SW_CONTROL_INSTANCES)
-#define LAST_ROUNDS         200
-#define LAST_PAUSE_MS       10
-#define LAST_WORDS_MS       500
-
-/* A life goes down this list and never back. */
-enum phase {
-    PHASE_RUN,
-    PHASE_GATEWAY,   /* the gateway finishes running exchanges */
-    PHASE_INSTANCES, /* then the apps end */
-    PHASE_END,
-};
-
-struct gateway {
-    pid_t pid; /* 0: does not run */
-    int control_fd;
-    bool ever_ready, killed;
-    uint64_t started_ns, restart_ns; /* restart_ns 0: not due */
-    uint64_t lost_ns;                /* when the last one ended */
-    uint64_t backoff_ns;
-    uint32_t young_deaths;
-    struct sw_control queue[QUEUE_MAX]; /* for a gateway that is slow to read */
-    size_t queue_first, queue_count;
-};
+#define SUPER_MAGIC       0x53555052u
+#define INSTANCE_GRACE_NS (5 * SW_NS_PER_S) /* SIGTERM to SIGKILL at our own end */
+#define GATEWAY_LATE_NS   (1 * SW_NS_PER_S) /* beyond the stop timeout it was told */
+#define STUCK_NS          (5 * SW_NS_PER_S) /* for a process to die after SIGKILL */
+#define GATEWAY_YOUNG_NS  (1 * SW_NS_PER_S)
+#define BACKOFF_FIRST_NS  (50 * SW_NS_PER_MS)
+#define BACKOFF_MAX_NS    (2 * SW_NS_PER_S)
+#define GUARD_RETRY_NS    (1 * SW_NS_PER_S)
+#define LAST_ROUNDS       200
+#define LAST_PAUSE_MS     10
+#define LAST_WORDS_MS     500
 
 enum source { SOURCE_SIGNAL, SOURCE_CONTROL, SOURCE_EXEC, SOURCE_OUT, SOURCE_ERR, SOURCE_SINK };
-
-struct super {
-    uint32_t magic;
-    const struct sw_super_options *opt;
-    const struct sw_config *config;
-    enum phase phase;
-    int exit_code;
-    uint64_t now_ns, deadline_ns; /* deadline of the phase; 0: none */
-    int signal_fd, config_fd;
-    uint64_t guard_retry_ns;
-    char cookie[SW_COOKIE_BYTES];
-    char folder[64]; /* of Unix sockets; "": none */
-    struct gateway gateway;
-    struct sw_super_guard guard;
-    struct sw_super_listen listen;
-    struct sw_super_sink out, err;
-    struct sw_super_apps apps;
-    struct pollfd polls[POLL_MAX];
-    struct {
-        enum source source;
-        uint32_t process;
-    } who[POLL_MAX];
-    size_t poll_count;
-};
-
-static void phase_to(struct super *s, enum phase next)
-{
-    SW_ASSERT(next > s->phase);
-    s->phase = next;
-}
 
 /* "exit 3", "signal 9 (Killed)" */
 static const char *status_text(int status, char buf[64])
@@ -93,16 +39,22 @@ static const char *status_text(int status, char buf[64])
     return buf;
 }
 
-/* ---- the guard --------------------------------------------------------------------------------- */
+static void phase_to(struct sw_super *s, enum sw_super_phase next)
+{
+    SW_ASSERT(next > s->phase);
+    s->phase = next;
+}
 
-static void guard_told(struct super *s, bool heard)
+/* ---- the guard ----------------------------------------------------------------------------- */
+
+void sw_super__guard_told(struct sw_super *s, bool heard)
 {
     if (!heard && s->guard.pid != 0) {
         kill(s->guard.pid, SIGKILL); /* its end brings a new one, which is told everything */
     }
 }
 
-static void guard_start(struct super *s)
+static void guard_start(struct sw_super *s)
 {
     int error = sw_super__guard_start(&s->guard);
     bool heard = true;
@@ -116,17 +68,29 @@ static void guard_start(struct super *s)
     if (s->gateway.pid != 0) {
         heard = sw_super__guard_add(&s->guard, s->gateway.pid);
     }
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    for (size_t i = 0; i < s->apps.top; i++) {
         if (s->apps.list[i].state != SW_PROCESS_FREE) {
             heard = sw_super__guard_add(&s->guard, s->apps.list[i].pid) && heard;
         }
     }
-    guard_told(s, heard);
+    sw_super__guard_told(s, heard);
 }
 
-/* ---- messages to the gateway ------------------------------------------------------------------- */
+/* ---- the gateway process ------------------------------------------------------------------- */
 
-static void gateway_kill(struct super *s)
+/* Room for an order for every instance there may be; the kernel may give less. */
+static void buffers_grow(const int pair[2])
+{
+    int bytes = 1024 * (int)SW_CONTROL_INSTANCES;
+
+    for (size_t i = 0; i < 2; i++) {
+        if (setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) != 0) {
+            setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+        }
+    }
+}
+
+void sw_super__gateway_kill(struct sw_super *s)
 {
     if (s->gateway.pid != 0) {
         s->gateway.killed = true;
@@ -134,250 +98,9 @@ static void gateway_kill(struct super *s)
     }
 }
 
-static void control_close(struct super *s)
+static void gateway_start(struct sw_super *s)
 {
-    if (s->gateway.control_fd >= 0) {
-        close(s->gateway.control_fd);
-        s->gateway.control_fd = -1;
-    }
-    s->gateway.queue_first = s->gateway.queue_count = 0;
-}
-
-static void control_flush(struct super *s)
-{
-    struct gateway *g = &s->gateway;
-
-    while (g->control_fd >= 0 && g->queue_count > 0) {
-        const struct sw_control *m = &g->queue[g->queue_first];
-
-        if (send(g->control_fd, m, sizeof(*m), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-            return; /* full: POLLOUT; broken: its end comes as SIGCHLD */
-        }
-        g->queue_first = (g->queue_first + 1) % QUEUE_MAX;
-        g->queue_count--;
-    }
-}
-
-static void control_send(struct super *s, struct sw_control m)
-{
-    struct gateway *g = &s->gateway;
-
-    if (g->control_fd < 0) {
-        return; /* the next gateway process learns it from INSTANCE messages */
-    }
-    if (g->queue_count == QUEUE_MAX) {
-        sw_log(SW_LOG_ERROR, "the gateway process does not read its messages: ending it");
-        control_close(s);
-        gateway_kill(s);
-        return;
-    }
-    m.version = SW_CONTROL_VERSION;
-    g->queue[(g->queue_first + g->queue_count) % QUEUE_MAX] = m;
-    g->queue_count++;
-    control_flush(s);
-}
-
-static struct sw_control message_about(const struct super *s, const struct sw_super_process *p,
-                                       enum sw_control_kind kind)
-{
-    struct sw_control m = {
-        .kind = (uint32_t)kind,
-        .app = p->app,
-        .slot = p->slot,
-        .incarnation = p->incarnation,
-        .pid = (int32_t)p->pid,
-        .started_ms_ago = (uint32_t)((s->now_ns - p->started_ns) / SW_NS_PER_MS),
-    };
-
-    memcpy(m.address, p->address, sizeof(m.address));
-    return m;
-}
-
-/* ---- messages of the gateway ------------------------------------------------------------------- */
-
-static void on_hello(struct super *s)
-{
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
-        struct sw_super_process *p = &s->apps.list[i];
-
-        if ((p->state == SW_PROCESS_EXEC || p->state == SW_PROCESS_RUNS) && !p->stopping) {
-            p->known = true;
-            p->answer = false;
-            control_send(s, message_about(s, p, SW_CONTROL_INSTANCE));
-        }
-    }
-    control_send(s, (struct sw_control){.kind = SW_CONTROL_SYNCED});
-}
-
-static void on_start(struct super *s, const struct sw_control *m)
-{
-    struct sw_super_process *p = NULL;
-    int error = ECANCELED; /* we are about to end */
-
-    if (s->phase == PHASE_RUN) {
-        p = sw_super__process_start(&s->apps, m->app, m->slot, m->incarnation, &error);
-    }
-    if (p == NULL) {
-        control_send(s, (struct sw_control){
-                            .kind = SW_CONTROL_STARTED,
-                            .app = m->app,
-                            .slot = m->slot,
-                            .incarnation = m->incarnation,
-                            .status = error,
-                        });
-        return;
-    }
-    p->answer = true;
-    guard_told(s, sw_super__guard_add(&s->guard, p->pid));
-}
-
-static void on_stop(struct super *s, const struct sw_control *m)
-{
-    struct sw_super_process *p = sw_super__process_find(&s->apps, m->incarnation);
-
-    if (p != NULL) { /* else it ended by itself; EXITED is on its way */
-        sw_super__process_stop(p, s->now_ns + m->grace_ms * SW_NS_PER_MS);
-    }
-}
-
-static void on_kill(struct super *s, const struct sw_control *m)
-{
-    struct sw_super_process *p = sw_super__process_find(&s->apps, m->incarnation);
-
-    if (p != NULL) {
-        sw_super__process_signal(p, SIGKILL);
-    }
-}
-
-static void ready_say(struct super *s)
-{
-    char line[1024];
-    struct sw_out out = sw_out_init(line, sizeof(line));
-    char text[SW_ADDR_TEXT_MAX];
-
-    sw_out_lit(&out, "ready:");
-    for (size_t i = 0; i < s->listen.count; i++) {
-        struct sw_slice t = sw_addr_text(&s->listen.bound[i], text);
-
-        sw_out_printf(&out, "%s %s%.*s", i > 0 ? "," : "",
-                      sw_slice_starts(t, SW_S("unix:")) ? "" : "http://", SW_SARG(t));
-    }
-    if (s->listen.admin_fd >= 0) {
-        struct sw_slice t = sw_addr_text(&s->listen.bound[SW_LISTEN_MAX], text);
-
-        sw_out_printf(&out, "; admin %s%.*s",
-                      sw_slice_starts(t, SW_S("unix:")) ? "" : "http://", SW_SARG(t));
-    }
-    sw_log(SW_LOG_INFO, "%.*s; %zu worker%s", (int)out.len, line, s->listen.workers,
-           s->listen.workers == 1 ? "" : "s");
-}
-
-static void on_ready(struct super *s)
-{
-    struct gateway *g = &s->gateway;
-
-    if (!g->ever_ready) {
-        g->ever_ready = true;
-        ready_say(s);
-        if (s->opt->ready != NULL) {
-            s->opt->ready(s->opt->arg);
-        }
-    } else if (g->lost_ns != 0) {
-        sw_log(SW_LOG_INFO, "the gateway process is back after %llu ms",
-               (unsigned long long)((s->now_ns - g->lost_ns) / SW_NS_PER_MS));
-    }
-    g->lost_ns = 0;
-}
-
-/* The gateway reads the network and may be taken over: NULL, or what is wrong with the message. */
-static const char *message_fault(struct super *s, const struct sw_control *m)
-{
-    if (m->version != SW_CONTROL_VERSION) {
-        return "version";
-    }
-    switch (m->kind) {
-    case SW_CONTROL_HELLO:
-    case SW_CONTROL_READY:
-        return NULL;
-    case SW_CONTROL_START:
-        if (m->app >= s->config->app_count || s->config->apps[m->app].command == NULL) {
-            return "app";
-        }
-        if (m->slot < 1 || m->slot > SW_CONTROL_INSTANCES) {
-            return "slot";
-        }
-        if (m->incarnation == 0 || sw_super__process_find(&s->apps, m->incarnation) != NULL) {
-            return "incarnation";
-        }
-        return NULL;
-    case SW_CONTROL_STOP:
-    case SW_CONTROL_KILL:
-        if (m->incarnation == 0) {
-            return "incarnation";
-        }
-        return m->grace_ms > GRACE_MS_MAX ? "grace" : NULL;
-    default:
-        return "kind";
-    }
-}
-
-static void control_message(struct super *s, const struct sw_control *m)
-{
-    switch (m->kind) {
-    case SW_CONTROL_HELLO:
-        on_hello(s);
-        break;
-    case SW_CONTROL_READY:
-        on_ready(s);
-        break;
-    case SW_CONTROL_START:
-        on_start(s, m);
-        break;
-    case SW_CONTROL_STOP:
-        on_stop(s, m);
-        break;
-    case SW_CONTROL_KILL:
-        on_kill(s, m);
-        break;
-    default:
-        SW_UNREACHABLE(); /* message_fault refused it */
-    }
-}
-
-static void control_read(struct super *s)
-{
-    for (size_t i = 0; i < MESSAGES_A_TURN && s->gateway.control_fd >= 0; i++) {
-        struct sw_control m;
-        ssize_t n = recv(s->gateway.control_fd, &m, sizeof(m), MSG_DONTWAIT | MSG_TRUNC);
-        const char *fault;
-
-        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-            return;
-        }
-        if (n <= 0) { /* it closed its end: it is ending, or as good as dead */
-            control_close(s);
-            if (s->phase == PHASE_RUN) {
-                gateway_kill(s);
-            }
-            return;
-        }
-        fault = n != (ssize_t)sizeof(m) ? "size" : message_fault(s, &m);
-        if (fault != NULL) {
-            sw_log(SW_LOG_ERROR, "a message of the gateway process is invalid (%s): ending it",
-                   fault);
-            control_close(s);
-            gateway_kill(s);
-            return;
-        }
-        control_message(s, &m);
-    }
-}
-
-/* ---- the gateway process ----------------------------------------------------------------------- */
-
-static void gateway_start(struct super *s)
-{
-    struct gateway *g = &s->gateway;
+    struct sw_super_gateway *g = &s->gateway;
     int pair[2] = {-1, -1}, error = 0;
 
     SW_ASSERT(g->pid == 0);
@@ -387,6 +110,7 @@ static void gateway_start(struct super *s)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
         error = errno;
     } else {
+        buffers_grow(pair);
         error = sw_super__spawn_gateway(
             &(struct sw_super_gateway_spawn){
                 .program = s->opt->program != NULL ? s->opt->program : "/proc/self/exe",
@@ -395,6 +119,7 @@ static void gateway_start(struct super *s)
                 .cookie = s->cookie,
                 .control_fd = pair[1],
                 .config_fd = s->config_fd,
+                .err_fd = s->err.fd,
                 .listen = &s->listen,
             },
             &g->pid);
@@ -410,48 +135,48 @@ static void gateway_start(struct super *s)
     }
     g->control_fd = pair[0];
     g->started_ns = s->now_ns;
-    guard_told(s, sw_super__guard_add(&s->guard, g->pid));
+    sw_super__guard_told(s, sw_super__guard_add(&s->guard, g->pid));
 }
 
-static void stop_instances(struct super *s)
+static void stop_instances(struct sw_super *s)
 {
-    if (s->phase >= PHASE_INSTANCES) {
+    if (s->phase >= SW_PHASE_INSTANCES) {
         return;
     }
-    phase_to(s, PHASE_INSTANCES);
+    phase_to(s, SW_PHASE_INSTANCES);
     s->gateway.restart_ns = 0;
     s->deadline_ns = s->now_ns + INSTANCE_GRACE_NS + STUCK_NS;
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    for (size_t i = 0; i < s->apps.top; i++) {
         if (s->apps.list[i].state != SW_PROCESS_FREE) {
             sw_super__process_stop(&s->apps.list[i], s->now_ns + INSTANCE_GRACE_NS);
         }
     }
 }
 
-static void stop_gateway(struct super *s)
+static void stop_gateway(struct sw_super *s)
 {
     uint64_t stop_ms = s->config->timeouts.stop_ns / SW_NS_PER_MS;
 
-    if (s->phase != PHASE_RUN) {
+    if (s->phase != SW_PHASE_RUN) {
         return;
     }
-    phase_to(s, PHASE_GATEWAY);
+    phase_to(s, SW_PHASE_GATEWAY);
     s->gateway.restart_ns = 0;
     if (s->gateway.pid == 0) {
         stop_instances(s);
         return;
     }
-    stop_ms = SW_MIN(stop_ms, GRACE_MS_MAX);
+    stop_ms = SW_MIN(stop_ms, SW_SUPER_GRACE_MS_MAX);
     s->deadline_ns = s->now_ns + stop_ms * SW_NS_PER_MS + GATEWAY_LATE_NS;
-    control_send(s, (struct sw_control){.kind = SW_CONTROL_SHUTDOWN,
-                                        .grace_ms = (uint32_t)stop_ms});
+    sw_super__control_send(
+        s, (struct sw_control){.kind = SW_CONTROL_SHUTDOWN, .grace_ms = (uint32_t)stop_ms});
 }
 
 /* A second SIGINT: the person at the keyboard does not want to wait. */
-static void stop_now(struct super *s)
+static void stop_now(struct sw_super *s)
 {
-    gateway_kill(s);
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    sw_super__gateway_kill(s);
+    for (size_t i = 0; i < s->apps.top; i++) {
         if (s->apps.list[i].state != SW_PROCESS_FREE) {
             sw_super__process_signal(&s->apps.list[i], SIGKILL);
         }
@@ -462,37 +187,38 @@ static void stop_now(struct super *s)
 }
 
 /* Immediately the first time; then 50 ms, doubling, while it does not live for a second. */
-static void gateway_again(struct super *s)
+static void gateway_again(struct sw_super *s)
 {
-    struct gateway *g = &s->gateway;
+    struct sw_super_gateway *g = &s->gateway;
     uint64_t wait_ns = 0;
 
     if (s->now_ns - g->started_ns >= GATEWAY_YOUNG_NS) {
         g->young_deaths = 0;
     } else if (g->young_deaths++ > 0) {
-        wait_ns = g->young_deaths == 2 ? BACKOFF_FIRST_NS : SW_MIN(g->backoff_ns * 2, BACKOFF_MAX_NS);
+        wait_ns =
+            g->young_deaths == 2 ? BACKOFF_FIRST_NS : SW_MIN(g->backoff_ns * 2, BACKOFF_MAX_NS);
         g->backoff_ns = wait_ns;
     }
     g->restart_ns = s->now_ns + wait_ns;
 }
 
-static void gateway_ended(struct super *s, int status)
+static void gateway_ended(struct sw_super *s, int status)
 {
-    struct gateway *g = &s->gateway;
+    struct sw_super_gateway *g = &s->gateway;
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     pid_t pid = g->pid;
     char text[64];
 
     g->pid = 0;
-    control_close(s);
+    sw_super__control_close(s);
     if (g->lost_ns == 0) {
         g->lost_ns = s->now_ns;
     }
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    for (size_t i = 0; i < s->apps.top; i++) {
         s->apps.list[i].known = s->apps.list[i].answer = false;
     }
     status_text(status, text);
-    if (s->phase == PHASE_RUN) {
+    if (s->phase == SW_PHASE_RUN) {
         if (!g->ever_ready && code >= SW_EXIT_FAILED && code <= SW_EXIT_START) {
             s->exit_code = code; /* it said why; trying again would not help */
             stop_gateway(s);
@@ -510,9 +236,9 @@ static void gateway_ended(struct super *s, int status)
     stop_instances(s);
 }
 
-/* ---- children that ended ------------------------------------------------------------------------ */
+/* ---- children that ended ------------------------------------------------------------------- */
 
-static void process_exec(struct super *s, struct sw_super_process *p)
+static void process_exec(struct sw_super *s, struct sw_super_process *p)
 {
     struct sw_control m;
     int error;
@@ -522,13 +248,13 @@ static void process_exec(struct super *s, struct sw_super_process *p)
     }
     p->answer = false;
     p->known = error == 0; /* an error is all there is to say about it */
-    m = message_about(s, p, SW_CONTROL_STARTED);
+    m = sw_super__message_about(s, p, SW_CONTROL_STARTED);
     m.status = error;
     m.pid = error == 0 ? m.pid : 0;
-    control_send(s, m);
+    sw_super__control_send(s, m);
 }
 
-static void process_ended(struct super *s, struct sw_super_process *p, int status)
+static void process_ended(struct sw_super *s, struct sw_super_process *p, int status)
 {
     struct sw_super_sinks sinks = {&s->out, &s->err};
     char text[64];
@@ -538,17 +264,17 @@ static void process_ended(struct super *s, struct sw_super_process *p, int statu
     }
     sw_log(SW_LOG_DEBUG, "%s (%d) ended: %s", p->name, (int)p->pid, status_text(status, text));
     if (p->known) {
-        struct sw_control m = message_about(s, p, SW_CONTROL_EXITED);
+        struct sw_control m = sw_super__message_about(s, p, SW_CONTROL_EXITED);
 
         m.status = status;
-        control_send(s, m);
+        sw_super__control_send(s, m);
     }
     sw_super__process_ended(&s->apps, p, &sinks, s->now_ns);
 }
 
 /* A leader is looked at before it is reaped: until then its process group is surely the one we
  * made, so what it left behind can be killed, and the guard told, without hitting strangers. */
-static void reap(struct super *s)
+static void reap(struct sw_super *s)
 {
     for (;;) {
         struct sw_super_process *p;
@@ -563,7 +289,7 @@ static void reap(struct super *s)
         p = sw_super__process_of(&s->apps, pid);
         if (p != NULL || pid == s->gateway.pid) {
             kill(-pid, SIGKILL);
-            guard_told(s, sw_super__guard_remove(&s->guard, pid));
+            sw_super__guard_told(s, sw_super__guard_remove(&s->guard, pid));
         }
         waitpid(pid, &status, 0);
         if (p != NULL) {
@@ -577,9 +303,9 @@ static void reap(struct super *s)
     }
 }
 
-/* ---- signals, timers ---------------------------------------------------------------------------- */
+/* ---- signals, timers ----------------------------------------------------------------------- */
 
-static void on_signal(struct super *s, const struct signalfd_siginfo *info)
+static void on_signal(struct sw_super *s, const struct signalfd_siginfo *info)
 {
     int signo = (int)info->ssi_signo;
 
@@ -591,7 +317,7 @@ static void on_signal(struct super *s, const struct signalfd_siginfo *info)
                             "configuration");
         return;
     }
-    if (s->phase == PHASE_RUN) { /* SIGHUP by the kernel: our terminal is gone */
+    if (s->phase == SW_PHASE_RUN) { /* SIGHUP by the kernel: our terminal is gone */
         sw_log(SW_LOG_INFO, "SIG%s: stopping", sigabbrev_np(signo));
         stop_gateway(s);
     } else if (signo == SIGINT) {
@@ -600,7 +326,7 @@ static void on_signal(struct super *s, const struct signalfd_siginfo *info)
     }
 }
 
-static void signals_read(struct super *s)
+static void signals_read(struct sw_super *s)
 {
     struct signalfd_siginfo info;
 
@@ -614,7 +340,7 @@ static bool due(uint64_t at_ns, uint64_t now_ns)
     return at_ns != 0 && at_ns <= now_ns;
 }
 
-static void timers_run(struct super *s)
+static void timers_run(struct sw_super *s)
 {
     if (due(s->gateway.restart_ns, s->now_ns)) {
         gateway_start(s);
@@ -622,7 +348,7 @@ static void timers_run(struct super *s)
     if (due(s->guard_retry_ns, s->now_ns)) {
         guard_start(s);
     }
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    for (size_t i = 0; i < s->apps.top; i++) {
         struct sw_super_process *p = &s->apps.list[i];
 
         if (p->state != SW_PROCESS_FREE && due(p->kill_ns, s->now_ns)) {
@@ -631,17 +357,16 @@ static void timers_run(struct super *s)
             sw_super__process_signal(p, SIGKILL);
         }
     }
-    if (s->phase == PHASE_GATEWAY && due(s->deadline_ns, s->now_ns)) {
+    if (s->phase == SW_PHASE_GATEWAY && due(s->deadline_ns, s->now_ns)) {
         sw_log(SW_LOG_WARN, "the gateway process did not end in time: killing it");
         s->deadline_ns = s->now_ns + STUCK_NS;
         if (s->gateway.killed) {
             stop_instances(s);
         }
-        gateway_kill(s);
+        sw_super__gateway_kill(s);
     }
-    if (s->phase == PHASE_INSTANCES &&
-        (s->apps.count == 0 || due(s->deadline_ns, s->now_ns))) {
-        phase_to(s, PHASE_END);
+    if (s->phase == SW_PHASE_INSTANCES && (s->apps.count == 0 || due(s->deadline_ns, s->now_ns))) {
+        phase_to(s, SW_PHASE_END);
     }
 }
 
@@ -653,14 +378,14 @@ static void sooner(uint64_t *at_ns, uint64_t other_ns)
 }
 
 /* Milliseconds until the next timer; -1: none. */
-static int timers_next(const struct super *s)
+static int timers_next(const struct sw_super *s)
 {
     uint64_t at_ns = 0, wait_ns;
 
     sooner(&at_ns, s->gateway.restart_ns);
     sooner(&at_ns, s->guard_retry_ns);
     sooner(&at_ns, s->deadline_ns);
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    for (size_t i = 0; i < s->apps.top; i++) {
         if (s->apps.list[i].state != SW_PROCESS_FREE) {
             sooner(&at_ns, s->apps.list[i].kill_ns);
         }
@@ -678,36 +403,36 @@ static int timers_next(const struct super *s)
     return (int)SW_MIN((wait_ns + SW_NS_PER_MS - 1) / SW_NS_PER_MS, 60000);
 }
 
-/* ---- the loop ----------------------------------------------------------------------------------- */
+/* ---- the loop ------------------------------------------------------------------------------ */
 
-static void poll_add(struct super *s, int fd, short events, enum source source, size_t process)
+static void poll_add(struct sw_super *s, int fd, short events, enum source source, size_t process)
 {
     if (fd < 0) {
         return;
     }
-    SW_ASSERT(s->poll_count < POLL_MAX);
+    SW_ASSERT(s->poll_count < SW_SUPER_POLL_MAX);
     s->polls[s->poll_count] = (struct pollfd){.fd = fd, .events = events};
-    s->who[s->poll_count].source = source;
+    s->who[s->poll_count].source = (uint32_t)source;
     s->who[s->poll_count].process = (uint32_t)process;
     s->poll_count++;
 }
 
-static void poll_build(struct super *s)
+static void poll_build(struct sw_super *s)
 {
     bool read_out = !sw_super__sink_holds(&s->out, s->now_ns);
     bool read_err = !sw_super__sink_holds(&s->err, s->now_ns);
 
     s->poll_count = 0;
     poll_add(s, s->signal_fd, POLLIN, SOURCE_SIGNAL, 0);
-    poll_add(s, s->gateway.control_fd,
-             (short)(POLLIN | (s->gateway.queue_count > 0 ? POLLOUT : 0)), SOURCE_CONTROL, 0);
+    poll_add(s, s->gateway.control_fd, (short)(POLLIN | (s->gateway.queue_count > 0 ? POLLOUT : 0)),
+             SOURCE_CONTROL, 0);
     if (s->out.len > 0) {
         poll_add(s, s->out.fd, POLLOUT, SOURCE_SINK, 0);
     }
     if (s->err.len > 0) {
         poll_add(s, s->err.fd, POLLOUT, SOURCE_SINK, 0);
     }
-    for (size_t i = 0; i < SW_CONTROL_INSTANCES; i++) {
+    for (size_t i = 0; i < s->apps.top; i++) {
         const struct sw_super_process *p = &s->apps.list[i];
 
         if (p->state == SW_PROCESS_FREE) {
@@ -723,7 +448,7 @@ static void poll_build(struct super *s)
     }
 }
 
-static void pipe_event(struct super *s, struct sw_super_process *p, struct sw_super_pipe *pipe,
+static void pipe_event(struct sw_super *s, struct sw_super_process *p, struct sw_super_pipe *pipe,
                        struct sw_super_sink *sink)
 {
     if (pipe->fd >= 0 && !sw_super__pipe_read(pipe, p->name, sink, s->now_ns)) {
@@ -732,7 +457,7 @@ static void pipe_event(struct super *s, struct sw_super_process *p, struct sw_su
 }
 
 /* Children are reaped after this, so no process vanishes under its event. */
-static void poll_dispatch(struct super *s)
+static void poll_dispatch(struct sw_super *s)
 {
     for (size_t i = 0; i < s->poll_count; i++) {
         struct sw_super_process *p = &s->apps.list[s->who[i].process];
@@ -740,13 +465,13 @@ static void poll_dispatch(struct super *s)
         if (s->polls[i].revents == 0) {
             continue;
         }
-        switch (s->who[i].source) {
+        switch ((enum source)s->who[i].source) {
         case SOURCE_SIGNAL:
             signals_read(s);
             break;
         case SOURCE_CONTROL:
-            control_flush(s);
-            control_read(s);
+            sw_super__control_flush(s);
+            sw_super__control_read(s);
             break;
         case SOURCE_EXEC:
             process_exec(s, p);
@@ -763,9 +488,9 @@ static void poll_dispatch(struct super *s)
     }
 }
 
-static void loop_run(struct super *s)
+static void loop_run(struct sw_super *s)
 {
-    while (s->phase != PHASE_END) {
+    while (s->phase != SW_PHASE_END) {
         int n;
 
         poll_build(s);
@@ -782,7 +507,7 @@ static void loop_run(struct super *s)
     }
 }
 
-/* ---- start and end ------------------------------------------------------------------------------ */
+/* ---- start and end ------------------------------------------------------------------------- */
 
 static void fds_tidy(void)
 {
@@ -843,7 +568,7 @@ static bool sockets_wanted(const struct sw_config *c)
     return false;
 }
 
-static bool folder_make(struct super *s)
+static bool folder_make(struct sw_super *s)
 {
     const char *base = getenv("TMPDIR");
     int n;
@@ -855,15 +580,17 @@ static bool folder_make(struct super *s)
     n = snprintf(s->folder, sizeof(s->folder), "%s/stateway-XXXXXX", base);
     SW_ASSERT(n > 0 && (size_t)n < sizeof(s->folder));
     if (mkdtemp(s->folder) == NULL) {
-        sw_log(SW_LOG_ERROR, "cannot make a folder for sockets in %s: %s; set TMPDIR to a "
-                             "folder that is writable", base, strerror(errno));
+        sw_log(SW_LOG_ERROR,
+               "cannot make a folder for sockets in %s: %s; set TMPDIR to a "
+               "folder that is writable",
+               base, strerror(errno));
         s->folder[0] = '\0';
         return false;
     }
     return true;
 }
 
-static void files_raise(struct super *s)
+static void files_raise(struct sw_super *s)
 {
     struct rlimit raised;
 
@@ -874,7 +601,7 @@ static void files_raise(struct super *s)
     }
 }
 
-static int super_start(struct super *s)
+static int super_start(struct sw_super *s)
 {
     const struct sw_super_options *opt = s->opt;
     size_t workers = opt->config->workers;
@@ -887,8 +614,8 @@ static int super_start(struct super *s)
         sw_log(SW_LOG_ERROR, "cannot start: %s", strerror(errno));
         return SW_EXIT_START;
     }
-    snprintf(s->cookie, sizeof(s->cookie), "%016llx%016llx",
-             (unsigned long long)sw_super__random(), (unsigned long long)sw_super__random());
+    snprintf(s->cookie, sizeof(s->cookie), "%016llx%016llx", (unsigned long long)sw_super__random(),
+             (unsigned long long)sw_super__random());
     if (sockets_wanted(opt->config) && !folder_make(s)) {
         return SW_EXIT_START;
     }
@@ -897,6 +624,7 @@ static int super_start(struct super *s)
     s->apps.folder = s->folder;
     s->guard.cookie = s->cookie;
     s->guard.log_json = opt->config->log_json;
+    s->guard.err_fd = s->err.fd;
     s->guard.folders[0] = s->folder[0] != '\0' ? s->folder : NULL;
     s->guard.folders[1] = opt->scratch;
     guard_start(s);
@@ -913,7 +641,7 @@ static int super_start(struct super *s)
     return s->gateway.pid == 0 ? SW_EXIT_START : SW_EXIT_OK;
 }
 
-static void reap_strangers(struct super *s)
+static void reap_strangers(struct sw_super *s)
 {
     pid_t pid;
 
@@ -927,7 +655,7 @@ static void reap_strangers(struct super *s)
 
 /* Grandchildren that left their group, daemons, whatever still runs because of us. What is killed
  * while it forks leaves a child: so until nobody is found. */
-static void leave_nobody(struct super *s)
+static void leave_nobody(struct sw_super *s)
 {
     for (size_t round = 0; round < LAST_ROUNDS; round++) {
         size_t found = sw_super__sweep(s->cookie) + sw_super__kill_children(s->guard.pid);
@@ -956,7 +684,7 @@ static void last_words(struct sw_super_sink *sink)
     }
 }
 
-static void super_end(struct super *s)
+static void super_end(struct sw_super *s)
 {
     leave_nobody(s);
     sw_super__listen_close(&s->listen);
@@ -969,7 +697,7 @@ static void super_end(struct super *s)
     sw_super__guard_dismiss(&s->guard);
     last_words(&s->out);
     last_words(&s->err);
-    control_close(s);
+    sw_super__control_close(s);
     if (s->signal_fd >= 0) {
         close(s->signal_fd);
     }
@@ -980,13 +708,13 @@ static void super_end(struct super *s)
 
 int sw_super_run(const struct sw_super_options *opt)
 {
-    struct super *s;
+    struct sw_super *s;
     int code;
 
     SW_ASSERT(opt->config != NULL);
     SW_ASSERT(opt->name != NULL);
     SW_ASSERT(opt->scratch == NULL || opt->scratch[0] == '/');
-    s = (struct super *)calloc(1, sizeof(*s)); /* once: pages are touched when first used */
+    s = (struct sw_super *)calloc(1, sizeof(*s)); /* once: pages are touched when first used */
     if (s == NULL) {
         sw_log(SW_LOG_ERROR, "cannot start: no memory");
         return SW_EXIT_START;

@@ -283,7 +283,7 @@ def test_output_flood(gateway):
     thread.join(60)
     assert answers[0].status == 200
     assert resident_kib() - before < 32 * 1024
-    lines = [line for line in g.out.read_text().splitlines() if "xxx" in line]
+    lines = [line for line in g.out.read_text().splitlines() if "xxxx" in line]
     assert all(line == "shop/1 | " + "x" * 999 for line in lines)
     assert len(lines) == 100000
     g.out.write_text("")

@@ -61,7 +61,12 @@ EMPTY_LINES = "one empty line before a request is skipped, not two: RFC 9112, 2.
 HOST = "sub-delims in Host: allowed by RFC 3986, read differently"
 USERINFO = "userinfo: RFC 9110, 4.2.4"
 CODING = "a coding other than chunked; llhttp reads on until the close"
+LENGTH = "Content-Length with leading zeros, or blanks other than one SP: readers differ"
 LLHTTP_STRICTER = {
+    "request/content-length: `Content-Length` with zeroes": LENGTH,
+    "request/content-length: `Content-Length` with follow-up headers": LENGTH,
+    "request/content-length: Spaces in `Content-Length` (surrounding)": LENGTH,
+    "request/content-length: Tabs in `Content-Length` (surrounding)": LENGTH,
     "request/connection: CRLF between requests, implicit `keep-alive`": EMPTY_LINES,
     "request/method: CONNECT request": TUNNEL,
     "request/method: CONNECT request with CAPS": TUNNEL,
@@ -166,7 +171,13 @@ def test_llhttp():
 
 BODY = "a body with GET or HEAD is HTTP (RFC 9110, 9.3.1); it goes on with the same framing"
 CODINGS = "other codings, several fields, or parameters: refused by design (501 or 400)"
+CONTROL = "an escaped control byte in the path: ends a line or a string for some app"
 AWS_EXCEPTIONS = {
+    "more-compliant-tests: Has a CL in PUT OK": LENGTH,
+    "more-compliant-tests: Very many headers": LENGTH,
+    "uri-specific-test-cases: %09 in URI is OK": CONTROL,
+    "uri-specific-test-cases: %0D in URI is OK": CONTROL,
+    "uri-specific-test-cases: %0A in URI is OK": CONTROL,
     "ambiguous: Get with a body and Content-Length": BODY,
     "ambiguous: Get with a body and Transfer-Encoding": BODY,
     "ambiguous: Head with a body and Content-Length": BODY,
@@ -197,7 +208,9 @@ def aws_cases():
             fields = [(raw(f["name"]), raw(f["value"])) for f in case["headers"] or []]
             if not any(n.lower() == b"host" for n, _ in fields):
                 fields.insert(0, (b"Host", b"example.com"))
-            head = line + b"\r\n" + b"".join(n + b": " + v + b"\r\n" for n, v in fields) + b"\r\n"
+            # Values that were recorded begin with the blank behind the colon.
+            lines = (n + (b":" if v[:1] == b" " else b": ") + v for n, v in fields)
+            head = b"\r\n".join([line, *lines, b"", b""])
             yield f"{path.stem}: {case['name']}", case["expected"]["tier"], head
 
 

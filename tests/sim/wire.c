@@ -60,10 +60,48 @@ bool act_is_plain(enum act a)
     }
 }
 
-char body_byte(uint32_t id, bool answer, uint64_t i)
+/* Every body is a piece of one long random text, from a place of its own. */
+#define TEXT_BYTES 65536u
+
+static const char *body_text(uint32_t id, bool answer, uint64_t at)
 {
-    return (char)('a' +
-                  (id * 7u + (answer ? 13u : 0u) + (uint32_t)i * 11u + (uint32_t)(i >> 7)) % 26u);
+    static char text[2 * TEXT_BYTES];
+
+    if (text[0] == 0) {
+        struct sw_rng rng;
+
+        sw_rng_seed(&rng, 1);
+        for (uint32_t i = 0; i < TEXT_BYTES; i++) {
+            text[i] = text[i + TEXT_BYTES] = (char)('a' + sw_rng_below(&rng, 26));
+        }
+    }
+    return text + (id * 7919u + (answer ? 31337u : 0u) + at) % TEXT_BYTES;
+}
+
+void body_fill(uint32_t id, bool answer, uint64_t at, char *ptr, size_t n)
+{
+    while (n > 0) {
+        size_t run = SW_MIN(n, (size_t)TEXT_BYTES);
+
+        memcpy(ptr, body_text(id, answer, at), run);
+        ptr += run;
+        at += run;
+        n -= run;
+    }
+}
+
+size_t body_differs(uint32_t id, bool answer, uint64_t at, const char *ptr, size_t n)
+{
+    size_t i = 0;
+
+    SW_ASSERT(n <= TEXT_BYTES);
+    if (n == 0 || memcmp(ptr, body_text(id, answer, at), n) == 0) {
+        return n;
+    }
+    while (ptr[i] == body_text(id, answer, at)[i]) {
+        i++;
+    }
+    return i;
 }
 
 struct sw_slice query_text(struct sw_slice query, const char *name)

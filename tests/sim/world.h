@@ -170,8 +170,10 @@ void bytes_add(struct bytes *b, struct sw_slice s);
 void bytes_drop(struct bytes *b, size_t n);
 void bytes_fini(struct bytes *b);
 
-/* Byte i of the body of request id; answers have another salt. */
-char body_byte(uint32_t id, bool answer, uint64_t i);
+/* Bytes at.. of the body of request id; answers have another one. */
+void body_fill(uint32_t id, bool answer, uint64_t at, char *ptr, size_t n);
+/* Where the first wrong byte is; n: none. */
+size_t body_differs(uint32_t id, bool answer, uint64_t at, const char *ptr, size_t n);
 const char *act_name(enum act a);
 bool act_parse(struct sw_slice s, enum act *ret_act);
 bool query_u32(struct sw_slice query, const char *name, uint32_t *ret_value);

@@ -205,7 +205,9 @@ static void stats_from_outside(void **state)
 
 #define ON_BOTH(test)                                                                              \
     {#test " [epoll]", test, NULL, NULL, (void *)(uintptr_t)SW_ENGINE_EPOLL},                      \
-    {#test " [io_uring]", test, NULL, NULL, (void *)(uintptr_t)SW_ENGINE_URING}
+    {                                                                                              \
+#test " [io_uring]", test, NULL, NULL, (void *)(uintptr_t)SW_ENGINE_URING                  \
+    }
 
 int main(void)
 {

@@ -23,11 +23,11 @@ static const struct path_row {
     {SW_S("/v1/instances/shop/2/undrain"), ADMIN_UNDRAIN, SW_S("shop/2")},
     {SW_S("/v1/instances/shop/10/kill"), ADMIN_KILL, SW_S("shop/10")},
     {SW_S("/v1/instances/s/4294967295/kill"), ADMIN_KILL, SW_S("s/4294967295")},
-    {SW_S("/v1/apps/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/roll"), ADMIN_ROLL,
-     SW_S("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")},
+    {SW_S("/v1/apps/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/roll"),
+     ADMIN_ROLL, SW_S("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")},
     /* no place */
-    {SW_S("/v1/apps/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/roll"), ADMIN_NOWHERE,
-     SW_S("")},
+    {SW_S("/v1/apps/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/roll"),
+     ADMIN_NOWHERE, SW_S("")},
     {SW_S(""), ADMIN_NOWHERE, SW_S("")},
     {SW_S("/"), ADMIN_NOWHERE, SW_S("")},
     {SW_S("*"), ADMIN_NOWHERE, SW_S("")},
@@ -68,10 +68,12 @@ static void paths(void **state)
         struct sw_admin_routed r = sw_admin__route(row->path);
 
         if (r.endpoint != row->endpoint || !sw_slice_eq(r.name, row->name)) {
-            fail_msg("%.*s: endpoint %d, name %.*s", SW_SARG(row->path), r.endpoint, SW_SARG(r.name));
+            fail_msg("%.*s: endpoint %d, name %.*s", SW_SARG(row->path), r.endpoint,
+                     SW_SARG(r.name));
         }
         assert_true(r.name.len <= SW_ADMIN_NAME_MAX);
-        for (size_t cut = 1; cut < row->path.len && row->endpoint != ADMIN_NOWHERE; cut++) { /* a shorter path is never a longer one's */
+        for (size_t cut = 1; cut < row->path.len && row->endpoint != ADMIN_NOWHERE;
+             cut++) { /* a shorter path is never a longer one's */
             struct sw_admin_routed part = sw_admin__route(sw_slice_head(row->path, cut));
 
             assert_true(part.endpoint == ADMIN_NOWHERE || part.endpoint == ADMIN_APPS);
@@ -97,50 +99,59 @@ static const struct judge_row {
     {"nowhere", SW_METHOD_GET, SW_S("/x"), NONE, NONE, false, NONE, ADMIN_NO_PLACE},
     {"nowhere, post", SW_METHOD_POST, SW_S("/x"), NONE, NONE, false, NONE, ADMIN_NO_PLACE},
     {"post to a page", SW_METHOD_POST, SW_S("/metrics"), NONE, NONE, true, NONE, ADMIN_NO_METHOD},
-    {"options", SW_METHOD_OPTIONS, SW_S("/v1/apps/shop/roll"), NONE, NONE, false, NONE, ADMIN_NO_METHOD},
+    {"options", SW_METHOD_OPTIONS, SW_S("/v1/apps/shop/roll"), NONE, NONE, false, NONE,
+     ADMIN_NO_METHOD},
     {"trace", SW_METHOD_TRACE, SW_S("/healthz"), NONE, NONE, false, NONE, ADMIN_NO_METHOD},
     {"other", SW_METHOD_OTHER, SW_S("/healthz"), NONE, NONE, false, NONE, ADMIN_NO_METHOD},
-    {"get of a command", SW_METHOD_GET, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, NONE, ADMIN_NO_METHOD},
-    {"put of a command", SW_METHOD_PUT, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, NONE, ADMIN_NO_METHOD},
+    {"get of a command", SW_METHOD_GET, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, NONE,
+     ADMIN_NO_METHOD},
+    {"put of a command", SW_METHOD_PUT, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, NONE,
+     ADMIN_NO_METHOD},
     {"command", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, NONE, ADMIN_ALLOWED},
-    {"same-origin", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, SW_S("same-origin"),
-     ADMIN_ALLOWED},
-    {"typed by the user", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, SW_S("none"),
-     ADMIN_ALLOWED},
+    {"same-origin", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true,
+     SW_S("same-origin"), ADMIN_ALLOWED},
+    {"typed by the user", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true,
+     SW_S("none"), ADMIN_ALLOWED},
     {"cross-site", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, SW_S("cross-site"),
      ADMIN_CROSS},
-    {"cross-site, shouted", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true, SW_S("Cross-Site"),
-     ADMIN_CROSS},
-    {"no guard", SW_METHOD_POST, SW_S("/v1/instances/shop/1/kill"), NONE, NONE, false, NONE, ADMIN_NO_GUARD},
+    {"cross-site, shouted", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), NONE, NONE, true,
+     SW_S("Cross-Site"), ADMIN_CROSS},
+    {"no guard", SW_METHOD_POST, SW_S("/v1/instances/shop/1/kill"), NONE, NONE, false, NONE,
+     ADMIN_NO_GUARD},
     {"no guard, same-origin", SW_METHOD_POST, SW_S("/v1/instances/shop/1/kill"), NONE, NONE, false,
      SW_S("same-origin"), ADMIN_NO_GUARD},
 
-    {"token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-token"), false, NONE, ADMIN_ALLOWED},
-    {"scheme in any case", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("bEARER s3cret-token"), false, NONE,
+    {"token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-token"), false, NONE,
      ADMIN_ALLOWED},
+    {"scheme in any case", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("bEARER s3cret-token"),
+     false, NONE, ADMIN_ALLOWED},
     {"blanks", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer   s3cret-token"), false, NONE,
      ADMIN_ALLOWED},
     {"no token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, NONE, false, NONE, ADMIN_NO_TOKEN},
-    {"empty token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer "), false, NONE, ADMIN_NO_TOKEN},
-    {"shorter", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-toke"), false, NONE, ADMIN_NO_TOKEN},
+    {"empty token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer "), false, NONE,
+     ADMIN_NO_TOKEN},
+    {"shorter", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-toke"), false, NONE,
+     ADMIN_NO_TOKEN},
     {"longer", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-tokenn"), false, NONE,
      ADMIN_NO_TOKEN},
-    {"another case", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer S3cret-token"), false, NONE,
+    {"another case", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer S3cret-token"), false,
+     NONE, ADMIN_NO_TOKEN},
+    {"scheme only", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer"), false, NONE,
      ADMIN_NO_TOKEN},
-    {"scheme only", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer"), false, NONE, ADMIN_NO_TOKEN},
-    {"another scheme", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Basic s3cret-token"), false, NONE,
-     ADMIN_NO_TOKEN},
+    {"another scheme", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Basic s3cret-token"), false,
+     NONE, ADMIN_NO_TOKEN},
     {"no scheme", SW_METHOD_GET, SW_S("/metrics"), TOKEN, TOKEN, false, NONE, ADMIN_NO_TOKEN},
     {"health is open", SW_METHOD_GET, SW_S("/healthz"), TOKEN, NONE, false, NONE, ADMIN_ALLOWED},
     {"readiness is open", SW_METHOD_HEAD, SW_S("/readyz"), TOKEN, NONE, false, NONE, ADMIN_ALLOWED},
     {"nowhere is not told", SW_METHOD_GET, SW_S("/x"), TOKEN, NONE, false, NONE, ADMIN_NO_TOKEN},
-    {"nor methods", SW_METHOD_GET, SW_S("/v1/apps/shop/roll"), TOKEN, NONE, false, NONE, ADMIN_NO_TOKEN},
+    {"nor methods", SW_METHOD_GET, SW_S("/v1/apps/shop/roll"), TOKEN, NONE, false, NONE,
+     ADMIN_NO_TOKEN},
     {"the guard is no token", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), TOKEN, NONE, true, NONE,
      ADMIN_NO_TOKEN},
     {"the token is no guard", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), TOKEN,
      SW_S("Bearer s3cret-token"), false, NONE, ADMIN_NO_GUARD},
-    {"both", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), TOKEN, SW_S("Bearer s3cret-token"), true, NONE,
-     ADMIN_ALLOWED},
+    {"both", SW_METHOD_POST, SW_S("/v1/apps/shop/roll"), TOKEN, SW_S("Bearer s3cret-token"), true,
+     NONE, ADMIN_ALLOWED},
 };
 
 static void judged(void **state)
@@ -148,13 +159,61 @@ static void judged(void **state)
     (void)state;
     for (size_t i = 0; i < SW_COUNTOF(judge_rows); i++) {
         const struct judge_row *row = &judge_rows[i];
-        struct sw_admin_ask ask = {row->method, row->path, row->authorization, row->guard, row->site};
+        struct sw_admin_ask ask = {
+            row->method, row->path, row->authorization, row->guard, row->site, false, false, NONE};
         struct sw_admin_routed r;
         enum sw_admin_verdict v = sw_admin__judge(&ask, row->token, &r);
 
         if (v != row->verdict) {
             fail_msg("%s: %d", row->name, v);
         }
+    }
+}
+
+static const struct host_row {
+    struct sw_slice host;
+    bool origin, via, token;
+    enum sw_admin_verdict verdict;
+} host_rows[] = {
+    {SW_S("127.0.0.1:9000"), true, false, false, ADMIN_ALLOWED},
+    {SW_S("127.0.0.1"), true, false, false, ADMIN_ALLOWED},
+    {SW_S("[::1]:9000"), true, false, false, ADMIN_ALLOWED},
+    {SW_S("LocalHost:9000"), true, false, false, ADMIN_ALLOWED},
+    {SW_S("evil.example:9000"), true, false, false, ADMIN_REBOUND},
+    {SW_S("127.0.0.1.evil.example:9000"), true, false, false, ADMIN_REBOUND},
+    {SW_S("localhost.evil.example"), true, false, false, ADMIN_REBOUND},
+    {SW_S("0x7f.1"), true, false, false, ADMIN_REBOUND},
+    {SW_S(""), true, false, false, ADMIN_REBOUND},
+    {SW_S(":9000"), true, false, false, ADMIN_REBOUND},
+    {SW_S("stateway"), false, false, false, ADMIN_ALLOWED},   /* no browser: the command line */
+    {SW_S("shop.example"), true, true, false, ADMIN_ALLOWED}, /* through a gateway */
+    {SW_S("shop.example"), true, false, true, ADMIN_ALLOWED}, /* who knows the token */
+};
+
+static void hosts(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SW_COUNTOF(host_rows); i++) {
+        const struct host_row *row = &host_rows[i];
+        struct sw_admin_ask ask = {
+            .method = SW_METHOD_POST,
+            .path = SW_S("/v1/apps/shop/roll"),
+            .has_guard = true,
+            .authorization = row->token ? SW_S("Bearer s3cret-token") : NONE,
+            .fetch_site = SW_S("same-origin"),
+            .has_origin = row->origin,
+            .has_via = row->via,
+            .host = row->host,
+        };
+        struct sw_admin_routed r;
+        enum sw_admin_verdict v = sw_admin__judge(&ask, row->token ? TOKEN : NONE, &r);
+
+        if (v != row->verdict) {
+            fail_msg("%.*s: %d", SW_SARG(row->host), v);
+        }
+        ask.method = SW_METHOD_GET; /* reading is not asked about */
+        ask.path = SW_S("/v1/apps");
+        assert_int_equal(sw_admin__judge(&ask, row->token ? TOKEN : NONE, &r), ADMIN_ALLOWED);
     }
 }
 
@@ -172,6 +231,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(paths),
         cmocka_unit_test(judged),
+        cmocka_unit_test(hosts),
         cmocka_unit_test(allowed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,7 +59,8 @@ static struct sw_admin_snapshot *example(void)
     s->app_count = 2;
     s->apps[0].name = SW_S("shop");
     s->apps[1].name = SW_S("blog");
-    s->apps[0].latency[SW_PLACE_SESSION] = (struct sw_admin_latency){true, {1, 2, [14] = 3}, 1500000001};
+    s->apps[0].latency[SW_PLACE_SESSION] =
+        (struct sw_admin_latency){true, {1, 2, [14] = 3}, 1500000001};
     s->gateway[SW_PLACE_SESSION].shown = true;
     r = sw_admin__row(s, 11);
     *r = (struct sw_admin_row){11, 5, SW_S("shop"), "session", "updated", 200};
@@ -80,16 +81,34 @@ static struct sw_admin_snapshot *example(void)
         s->loops[i].stats = (struct sw_loop_stats){.turns = 10 + i, .buffers = 3, .pieces_max = 9};
     }
     s->instance_count = 4;
-    s->instances[0] = (struct sw_admin_instance){.app = 1, .slot = 1, .state = SW_INSTANCE_HEALTHY,
-                                                 .incarnation = 1, .name = "blog/1", .in_flight = 9};
-    s->instances[1] = (struct sw_admin_instance){.app = 0, .slot = 2, .state = SW_INSTANCE_HEALTHY,
-                                                 .incarnation = 2, .name = "shop/2", .pid = 123,
-                                                 .address = "127.0.0.1:20002", .sessions = 4};
-    s->instances[2] = (struct sw_admin_instance){.app = 0, .slot = 1, .state = SW_INSTANCE_STARTING,
-                                                 .incarnation = 3, .name = "shop/1", .in_flight = 1};
-    s->instances[3] = (struct sw_admin_instance){.app = 0, .slot = 1, .state = SW_INSTANCE_DRAINING,
-                                                 .age_ns = 5, .incarnation = 0x9f3c, .name = "shop/1",
-                                                 .in_flight = 2, .answered = 8};
+    s->instances[0] = (struct sw_admin_instance){.app = 1,
+                                                 .slot = 1,
+                                                 .state = SW_INSTANCE_HEALTHY,
+                                                 .incarnation = 1,
+                                                 .name = "blog/1",
+                                                 .in_flight = 9};
+    s->instances[1] = (struct sw_admin_instance){.app = 0,
+                                                 .slot = 2,
+                                                 .state = SW_INSTANCE_HEALTHY,
+                                                 .incarnation = 2,
+                                                 .name = "shop/2",
+                                                 .pid = 123,
+                                                 .address = "127.0.0.1:20002",
+                                                 .sessions = 4};
+    s->instances[2] = (struct sw_admin_instance){.app = 0,
+                                                 .slot = 1,
+                                                 .state = SW_INSTANCE_STARTING,
+                                                 .incarnation = 3,
+                                                 .name = "shop/1",
+                                                 .in_flight = 1};
+    s->instances[3] = (struct sw_admin_instance){.app = 0,
+                                                 .slot = 1,
+                                                 .state = SW_INSTANCE_DRAINING,
+                                                 .age_ns = 5,
+                                                 .incarnation = 0x9f3c,
+                                                 .name = "shop/1",
+                                                 .in_flight = 2,
+                                                 .answered = 8};
     sw_admin__sort_instances(s->instances, s->instance_count);
     s->process = (struct sw_admin_process){4096, 8192, 1234567, 12, 1024, 1760000000.25};
     return s;
@@ -120,7 +139,8 @@ static void has_line(const char *text, const char *line)
     }
 }
 
-/* ---- what every metrics text must be -------------------------------------------------------------- */
+/* ---- what every metrics text must be
+ * -------------------------------------------------------------- */
 
 #define SEEN_MAX 65536
 struct seen {
@@ -196,7 +216,8 @@ static void promtool(struct sw_slice text)
     assert_int_equal(pclose(p), 0);
 }
 
-/* ---- metrics ----------------------------------------------------------------------------------------- */
+/* ---- metrics
+ * ----------------------------------------------------------------------------------------- */
 
 static void metrics(void **state)
 {
@@ -207,13 +228,22 @@ static void metrics(void **state)
     (void)state;
     well_formed(sw_slice_of(text, len));
     promtool(sw_slice_of(text, len));
-    has_line(text, "stateway_exchanges_total{app=\"shop\",placement=\"session\",status=\"200\",verdict=\"updated\"} 5");
-    has_line(text, "stateway_exchanges_total{app=\"\",placement=\"none\",status=\"404\",verdict=\"none\"} 1");
-    has_line(text, "stateway_exchange_duration_seconds_bucket{app=\"shop\",placement=\"session\",le=\"0.0005\"} 1");
-    has_line(text, "stateway_exchange_duration_seconds_bucket{app=\"shop\",placement=\"session\",le=\"10\"} 3");
-    has_line(text, "stateway_exchange_duration_seconds_bucket{app=\"shop\",placement=\"session\",le=\"+Inf\"} 6");
-    has_line(text, "stateway_exchange_duration_seconds_sum{app=\"shop\",placement=\"session\"} 1.500000001");
-    has_line(text, "stateway_exchange_duration_seconds_count{app=\"shop\",placement=\"session\"} 6");
+    has_line(text, "stateway_exchanges_total{app=\"shop\",placement=\"session\",status=\"200\","
+                   "verdict=\"updated\"} 5");
+    has_line(
+        text,
+        "stateway_exchanges_total{app=\"\",placement=\"none\",status=\"404\",verdict=\"none\"} 1");
+    has_line(text, "stateway_exchange_duration_seconds_bucket{app=\"shop\",placement=\"session\","
+                   "le=\"0.0005\"} 1");
+    has_line(text, "stateway_exchange_duration_seconds_bucket{app=\"shop\",placement=\"session\","
+                   "le=\"10\"} 3");
+    has_line(text, "stateway_exchange_duration_seconds_bucket{app=\"shop\",placement=\"session\","
+                   "le=\"+Inf\"} 6");
+    has_line(
+        text,
+        "stateway_exchange_duration_seconds_sum{app=\"shop\",placement=\"session\"} 1.500000001");
+    has_line(text,
+             "stateway_exchange_duration_seconds_count{app=\"shop\",placement=\"session\"} 6");
     has_line(text, "stateway_gateway_duration_seconds_count{placement=\"session\"} 0");
     assert_null(strstr(text, "placement=\"sticky\"")); /* not configured, never seen */
     has_line(text, "stateway_connections{state=\"open\"} 4");
@@ -222,7 +252,8 @@ static void metrics(void **state)
     assert_null(strstr(text, "reason=\"ok\""));
     has_line(text, "stateway_instances{app=\"shop\",state=\"healthy\"} 1");
     has_line(text, "stateway_instances{app=\"blog\",state=\"draining\"} 0");
-    has_line(text, "stateway_instance_in_flight{app=\"shop\",instance=\"shop/1\"} 3"); /* old and new */
+    has_line(text,
+             "stateway_instance_in_flight{app=\"shop\",instance=\"shop/1\"} 3"); /* old and new */
     has_line(text, "stateway_instance_in_flight{app=\"blog\",instance=\"blog/1\"} 9");
     has_line(text, "stateway_instance_sessions{app=\"shop\",instance=\"shop/2\"} 4");
     has_line(text, "stateway_store_commit_duration_seconds_bucket{le=\"1e-05\"} 2");
@@ -281,9 +312,20 @@ static void largest(void **state)
         for (size_t n = 0; n < instances; n++) {
             struct sw_admin_instance *i = &s->instances[s->instance_count++];
 
-            *i = (struct sw_admin_instance){(uint32_t)a, 1000000 + (uint32_t)n, SW_INSTANCE_UNHEALTHY,
-                                            UINT64_MAX, 0, INT32_MIN, UINT32_MAX, UINT32_MAX, UINT32_MAX,
-                                            UINT32_MAX, UINT64_MAX, UINT64_MAX, "", ""};
+            *i = (struct sw_admin_instance){(uint32_t)a,
+                                            1000000 + (uint32_t)n,
+                                            SW_INSTANCE_UNHEALTHY,
+                                            UINT64_MAX,
+                                            0,
+                                            INT32_MIN,
+                                            UINT32_MAX,
+                                            UINT32_MAX,
+                                            UINT32_MAX,
+                                            UINT32_MAX,
+                                            UINT64_MAX,
+                                            UINT64_MAX,
+                                            "",
+                                            ""};
             (void)snprintf(i->name, sizeof(i->name), "%s/%u", names[a], i->slot);
             memset(i->address, 0xff, sizeof(i->address) - 1);
         }
@@ -292,8 +334,8 @@ static void largest(void **state)
         struct sw_admin_row *row = sw_admin__row(s, 1 + r);
 
         assert_non_null(row);
-        *row = (struct sw_admin_row){1 + r, UINT64_MAX, s->apps[r % 64].name, "session", "conflicted",
-                                     60000 + (unsigned)r};
+        *row = (struct sw_admin_row){1 + r,     UINT64_MAX,   s->apps[r % 64].name,
+                                     "session", "conflicted", 60000 + (unsigned)r};
     }
     assert_null(sw_admin__row(s, UINT64_MAX)); /* full */
     assert_ptr_equal(sw_admin__row(s, 5), &s->rows[4]);
@@ -325,7 +367,8 @@ static void largest(void **state)
     snapshot_free(s);
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------------- */
+/* ---- JSON
+ * -------------------------------------------------------------------------------------------- */
 
 static void apps_json(void **state)
 {
@@ -334,18 +377,25 @@ static void apps_json(void **state)
     struct sw_out out = sw_out_init(text, sizeof(text));
     static const char want[] =
         "{\"apps\":[{\"name\":\"shop\",\"instances\":["
-        "{\"name\":\"shop/1\",\"incarnation\":\"0000000000009f3c\",\"state\":\"draining\",\"pid\":0,"
-        "\"in_flight\":2,\"waiting\":0,\"sessions\":0,\"connections\":0,\"address\":\"\",\"answered\":8,"
+        "{\"name\":\"shop/"
+        "1\",\"incarnation\":\"0000000000009f3c\",\"state\":\"draining\",\"pid\":0,"
+        "\"in_flight\":2,\"waiting\":0,\"sessions\":0,\"connections\":0,\"address\":\"\","
+        "\"answered\":8,"
         "\"failed\":0},"
-        "{\"name\":\"shop/1\",\"incarnation\":\"0000000000000003\",\"state\":\"starting\",\"pid\":0,"
-        "\"in_flight\":1,\"waiting\":0,\"sessions\":0,\"connections\":0,\"address\":\"\",\"answered\":0,"
+        "{\"name\":\"shop/"
+        "1\",\"incarnation\":\"0000000000000003\",\"state\":\"starting\",\"pid\":0,"
+        "\"in_flight\":1,\"waiting\":0,\"sessions\":0,\"connections\":0,\"address\":\"\","
+        "\"answered\":0,"
         "\"failed\":0},"
-        "{\"name\":\"shop/2\",\"incarnation\":\"0000000000000002\",\"state\":\"healthy\",\"pid\":123,"
-        "\"in_flight\":0,\"waiting\":0,\"sessions\":4,\"connections\":0,\"address\":\"127.0.0.1:20002\","
+        "{\"name\":\"shop/"
+        "2\",\"incarnation\":\"0000000000000002\",\"state\":\"healthy\",\"pid\":123,"
+        "\"in_flight\":0,\"waiting\":0,\"sessions\":4,\"connections\":0,\"address\":\"127.0.0.1:"
+        "20002\","
         "\"answered\":0,\"failed\":0}]},"
         "{\"name\":\"blog\",\"instances\":["
         "{\"name\":\"blog/1\",\"incarnation\":\"0000000000000001\",\"state\":\"healthy\",\"pid\":0,"
-        "\"in_flight\":9,\"waiting\":0,\"sessions\":0,\"connections\":0,\"address\":\"\",\"answered\":0,"
+        "\"in_flight\":9,\"waiting\":0,\"sessions\":0,\"connections\":0,\"address\":\"\","
+        "\"answered\":0,"
         "\"failed\":0}]}]}\n";
 
     (void)state;
@@ -357,7 +407,9 @@ static void apps_json(void **state)
     out = sw_out_init(text, sizeof(text));
     sw_admin__apps_put(&out, s);
     sw_out_char(&out, '\0');
-    assert_string_equal(text, "{\"apps\":[{\"name\":\"shop\",\"instances\":[]},{\"name\":\"blog\",\"instances\":[]}]}\n");
+    assert_string_equal(
+        text,
+        "{\"apps\":[{\"name\":\"shop\",\"instances\":[]},{\"name\":\"blog\",\"instances\":[]}]}\n");
     snapshot_free(s);
 }
 
@@ -374,18 +426,21 @@ static void status_json(void **state)
     assert_int_equal(sw_json_check(sw_out_done(&out)).err, SW_OK);
     assert_true(sw_json_get(sw_out_done(&out), SW_S("store"), &store));
     assert_int_equal(sw_json_type_of(store), SW_JSON_OBJECT);
-    assert_true(sw_slice_starts(sw_out_done(&out), SW_S("{\"version\":\"0.1.0\",\"uptime_s\":61,\"engine\":")));
+    assert_true(sw_slice_starts(sw_out_done(&out),
+                                SW_S("{\"version\":\"0.1.0\",\"uptime_s\":61,\"engine\":")));
     s->has_store = false;
     out = sw_out_init(text, sizeof(text));
     sw_admin__status_put(&out, s);
     assert_true(sw_slice_ends(sw_out_done(&out), SW_S("\"store\":null}\n")));
     out = sw_out_init(text, sizeof(text));
     sw_admin__error_put(&out, "a \"b\" \n", "x");
-    assert_true(sw_slice_eq(sw_out_done(&out), SW_S("{\"error\":\"a \\\"b\\\" \\n\",\"reason\":\"x\"}\n")));
+    assert_true(
+        sw_slice_eq(sw_out_done(&out), SW_S("{\"error\":\"a \\\"b\\\" \\n\",\"reason\":\"x\"}\n")));
     snapshot_free(s);
 }
 
-/* ---- order --------------------------------------------------------------------------------------------- */
+/* ---- order
+ * --------------------------------------------------------------------------------------------- */
 
 static void sorted(void **state)
 {
@@ -405,10 +460,12 @@ static void sorted(void **state)
         for (size_t i = 1; i < n; i++) {
             const struct sw_admin_instance *a = &s->instances[i - 1], *b = &s->instances[i];
 
-            assert_true(a->app < b->app || (a->app == b->app &&
-                        (a->slot < b->slot || (a->slot == b->slot &&
-                        (a->age_ns > b->age_ns || (a->age_ns == b->age_ns &&
-                         a->incarnation <= b->incarnation))))));
+            assert_true(a->app < b->app ||
+                        (a->app == b->app &&
+                         (a->slot < b->slot ||
+                          (a->slot == b->slot &&
+                           (a->age_ns > b->age_ns ||
+                            (a->age_ns == b->age_ns && a->incarnation <= b->incarnation))))));
         }
     }
     for (size_t i = 0; i < 5000; i++) {
@@ -433,8 +490,8 @@ static void sorted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(metrics),   cmocka_unit_test(labels_are_escaped),
-        cmocka_unit_test(largest),   cmocka_unit_test(apps_json),
+        cmocka_unit_test(metrics),     cmocka_unit_test(labels_are_escaped),
+        cmocka_unit_test(largest),     cmocka_unit_test(apps_json),
         cmocka_unit_test(status_json), cmocka_unit_test(sorted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

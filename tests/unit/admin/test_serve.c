@@ -9,7 +9,8 @@
 #include "io/sim.h"
 #include "world.h"
 
-/* ---- a client ------------------------------------------------------------------------------------------- */
+/* ---- a client
+ * ------------------------------------------------------------------------------------------- */
 
 #define CLIENT_BYTES (1u << 20)
 struct client {
@@ -45,7 +46,8 @@ static void client_connected(struct sw_stream *s, void *arg, enum sw_err err)
         return;
     }
     for (size_t at = 0; at < len; at += step) {
-        enum sw_err sent = sw_stream_send(s, NULL, sw_slice_of(c->send + at, SW_MIN(step, len - at)));
+        enum sw_err sent =
+            sw_stream_send(s, NULL, sw_slice_of(c->send + at, SW_MIN(step, len - at)));
 
         assert_int_equal(sent, SW_OK);
     }
@@ -78,7 +80,8 @@ static void client_end(struct sw_stream *s, void *arg, enum sw_err err)
     c->ended_ns = sw_loop_now_ns(sw_stream_loop(s));
 }
 
-static const struct sw_stream_events client_events = {client_connected, client_recv, client_end, NULL};
+static const struct sw_stream_events client_events = {client_connected, client_recv, client_end,
+                                                      NULL};
 
 static struct client *client_new(struct serve *v, const char *send)
 {
@@ -105,12 +108,14 @@ static void client_free(struct client *c)
     free(c);
 }
 
-/* ---- the world -------------------------------------------------------------------------------------------- */
+/* ---- the world
+ * -------------------------------------------------------------------------------------------- */
 
-static void serve_init(struct serve *v, uint64_t seed, const struct sw_sim_faults *faults, uint32_t buffers)
+static void serve_init(struct serve *v, uint64_t seed, const struct sw_sim_faults *faults,
+                       uint32_t buffers)
 {
-    struct sw_loop_options opt = {.streams_max = 256, .buffers_max = buffers, .large_max = 1,
-                                  .large_bytes = 65536};
+    struct sw_loop_options opt = {
+        .streams_max = 256, .buffers_max = buffers, .large_max = 1, .large_bytes = 65536};
     enum sw_err err;
 
     memset(v, 0, sizeof(*v));
@@ -149,21 +154,24 @@ static void run_s(struct serve *v, double s)
 }
 
 /* Sends text, waits, compares the beginning of the answer, or finds `has` in it. */
-static void expect(struct serve *v, const char *name, const char *send, size_t cut, const char *begins,
-                   const char *has)
+static void expect(struct serve *v, const char *name, const char *send, size_t cut,
+                   const char *begins, const char *has)
 {
     struct client *c = client_new(v, send);
 
     c->send_cut = cut;
     run_s(v, 1);
-    if (strncmp(c->got, begins, strlen(begins)) != 0 || (has != NULL && strstr(c->got, has) == NULL)) {
+    if (strncmp(c->got, begins, strlen(begins)) != 0 ||
+        (has != NULL && strstr(c->got, has) == NULL)) {
         fail_msg("%s: %s\n%s", name, begins, c->got);
     }
     client_free(c);
     run_s(v, 0.01);
 }
 
-/* ---- answers ------------------------------------------------------------------------------------------------ */
+/* ---- answers
+ * ------------------------------------------------------------------------------------------------
+ */
 
 #define H "\r\nHost: x\r\n"
 static const struct row {
@@ -179,38 +187,55 @@ static const struct row {
      "Connection: keep-alive\r\n"},
     {"apps", "GET /v1/apps HTTP/1.1" H "\r\n", "HTTP/1.1 200 OK\r\n",
      "\"incarnation\":\"9f3c000000000001\",\"state\":\"healthy\",\"pid\":101,"},
-    {"status", "GET /v1/status HTTP/1.1" H "\r\n", "HTTP/1.1 200 OK\r\n", "\"workers\":2,\"ready\":true"},
+    {"status", "GET /v1/status HTTP/1.1" H "\r\n", "HTTP/1.1 200 OK\r\n",
+     "\"workers\":2,\"ready\":true"},
     {"metrics", "GET /metrics HTTP/1.1" H "\r\n", "HTTP/1.1 200 OK\r\n",
      "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"},
-    {"nowhere", "GET /x HTTP/1.1" H "\r\n", "HTTP/1.1 404 Not Found\r\n", "\"reason\":\"not-found\"}\n"},
+    {"nowhere", "GET /x HTTP/1.1" H "\r\n", "HTTP/1.1 404 Not Found\r\n",
+     "\"reason\":\"not-found\"}\n"},
     {"method", "DELETE /metrics HTTP/1.1" H "\r\n", "HTTP/1.1 405 Method Not Allowed\r\n",
      "Allow: GET, HEAD\r\n"},
-    {"method of a command", "GET /v1/apps/shop/roll HTTP/1.1" H "\r\n", "HTTP/1.1 405 ", "Allow: POST\r\n"},
+    {"method of a command", "GET /v1/apps/shop/roll HTTP/1.1" H "\r\n", "HTTP/1.1 405 ",
+     "Allow: POST\r\n"},
     {"options", "OPTIONS * HTTP/1.1" H "\r\n", "HTTP/1.1 404 ", NULL},
-    {"roll", "POST /v1/apps/shop/roll HTTP/1.1" H "Stateway-Admin: 1\r\n\r\n", "HTTP/1.1 202 Accepted\r\n",
-     "{\"accepted\":\"roll\",\"app\":\"shop\"}\n"},
-    {"roll with a body", "POST /v1/apps/shop/roll HTTP/1.1" H "X-Stateway-Admin: 1\r\nContent-Length: 2\r\n\r\n{}",
+    {"roll", "POST /v1/apps/shop/roll HTTP/1.1" H "Stateway-Admin: 1\r\n\r\n",
+     "HTTP/1.1 202 Accepted\r\n", "{\"accepted\":\"roll\",\"app\":\"shop\"}\n"},
+    {"roll with a body",
+     "POST /v1/apps/shop/roll HTTP/1.1" H "X-Stateway-Admin: 1\r\nContent-Length: 2\r\n\r\n{}",
      "HTTP/1.1 202 Accepted\r\n", "\"accepted\""},
-    {"chunked", "POST /v1/apps/shop/roll HTTP/1.1" H
+    {"chunked",
+     "POST /v1/apps/shop/roll HTTP/1.1" H
      "X-Stateway-Admin: 1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
      "HTTP/1.1 202 Accepted\r\n", "\"accepted\""},
-    {"kill", "POST /v1/instances/shop/2/kill HTTP/1.1" H "X-Stateway-Admin: 1\r\n\r\n", "HTTP/1.1 202 ",
-     "{\"accepted\":\"kill\",\"instance\":\"shop/2\"}\n"},
+    {"kill", "POST /v1/instances/shop/2/kill HTTP/1.1" H "X-Stateway-Admin: 1\r\n\r\n",
+     "HTTP/1.1 202 ", "{\"accepted\":\"kill\",\"instance\":\"shop/2\"}\n"},
     {"no guard", "POST /v1/instances/shop/2/kill HTTP/1.1" H "\r\n", "HTTP/1.1 403 Forbidden\r\n",
      "\"reason\":\"guard\""},
-    {"cross-site", "POST /v1/instances/shop/2/kill HTTP/1.1" H
-     "Stateway-Admin: 1\r\nSec-Fetch-Site: cross-site\r\n\r\n", "HTTP/1.1 403 Forbidden\r\n", "cross-site"},
-    {"garbage", "\x16\x03\x01\x02 nonsense\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n", "\"reason\":\""},
+    {"cross-site",
+     "POST /v1/instances/shop/2/kill HTTP/1.1" H
+     "Stateway-Admin: 1\r\nSec-Fetch-Site: cross-site\r\n\r\n",
+     "HTTP/1.1 403 Forbidden\r\n", "cross-site"},
+    {"rebound",
+     "POST /v1/instances/shop/2/kill HTTP/1.1" H "Stateway-Admin: 1\r\nOrigin: http://x\r\n\r\n",
+     "HTTP/1.1 403 Forbidden\r\n", "\"reason\":\"host\""},
+    {"garbage", "\x16\x03\x01\x02 nonsense\r\n\r\n", "HTTP/1.1 400 Bad Request\r\n",
+     "\"reason\":\""},
     {"no host", "GET /healthz HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ", "\"reason\":\"host\""},
     {"http 2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 505 ", NULL},
     {"connect", "CONNECT x:1 HTTP/1.1" H "\r\n", "HTTP/1.1 501 ", NULL},
-    {"both framings", "POST /v1/apps/shop/roll HTTP/1.1" H
-     "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 400 ", NULL},
-    {"announced too much", "POST /v1/apps/shop/roll HTTP/1.1" H
-     "Stateway-Admin: 1\r\nContent-Length: 16385\r\n\r\n", "HTTP/1.1 413 ", "Connection: close\r\n"},
-    {"bad chunk", "POST /v1/apps/shop/roll HTTP/1.1" H
-     "Stateway-Admin: 1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", "HTTP/1.1 400 ", NULL},
-    {"continue", "POST /v1/apps/shop/roll HTTP/1.1" H
+    {"both framings",
+     "POST /v1/apps/shop/roll HTTP/1.1" H
+     "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+     "HTTP/1.1 400 ", NULL},
+    {"announced too much",
+     "POST /v1/apps/shop/roll HTTP/1.1" H "Stateway-Admin: 1\r\nContent-Length: 16385\r\n\r\n",
+     "HTTP/1.1 413 ", "Connection: close\r\n"},
+    {"bad chunk",
+     "POST /v1/apps/shop/roll HTTP/1.1" H
+     "Stateway-Admin: 1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+     "HTTP/1.1 400 ", NULL},
+    {"continue",
+     "POST /v1/apps/shop/roll HTTP/1.1" H
      "Stateway-Admin: 1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n",
      "HTTP/1.1 100 Continue\r\n\r\n", NULL},
 };
@@ -240,13 +265,13 @@ static void token(void **state)
     v.g->config.admin_token = SW_S("0123456789");
     expect(&v, "without", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 401 Unauthorized\r\n",
            "WWW-Authenticate: Bearer realm=\"stateway admin\"\r\n");
-    expect(&v, "wrong", "GET /metrics HTTP/1.1" H "Authorization: Bearer 0123456780\r\n\r\n", 0, "HTTP/1.1 401 ",
-           NULL);
-    expect(&v, "right", "GET /metrics HTTP/1.1" H "Authorization: Bearer 0123456789\r\n\r\n", 0, "HTTP/1.1 200 ",
-           NULL);
+    expect(&v, "wrong", "GET /metrics HTTP/1.1" H "Authorization: Bearer 0123456780\r\n\r\n", 0,
+           "HTTP/1.1 401 ", NULL);
+    expect(&v, "right", "GET /metrics HTTP/1.1" H "Authorization: Bearer 0123456789\r\n\r\n", 0,
+           "HTTP/1.1 200 ", NULL);
     expect(&v, "open", "GET /healthz HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ", NULL);
-    expect(&v, "hidden", "POST /v1/apps/shop/roll HTTP/1.1" H "Stateway-Admin: 1\r\n\r\n", 0, "HTTP/1.1 401 ",
-           NULL);
+    expect(&v, "hidden", "POST /v1/apps/shop/roll HTTP/1.1" H "Stateway-Admin: 1\r\n\r\n", 0,
+           "HTTP/1.1 401 ", NULL);
     assert_int_equal(v.g->command_count, 0);
     serve_fini(&v);
 }
@@ -265,8 +290,10 @@ static void readiness(void **state)
            "\r\n\r\nnot ready: app blog has no healthy instance\n");
     v.g->ready = true;
     v.g->stopping = true;
-    expect(&v, "stopping", "GET /readyz HTTP/1.1" H "\r\n", 0, "HTTP/1.1 503 ", "\r\n\r\nstopping: ");
-    expect(&v, "still alive", "GET /healthz HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ", "Connection: close\r\n");
+    expect(&v, "stopping", "GET /readyz HTTP/1.1" H "\r\n", 0, "HTTP/1.1 503 ",
+           "\r\n\r\nstopping: ");
+    expect(&v, "still alive", "GET /healthz HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
+           "Connection: close\r\n");
     serve_fini(&v);
 }
 
@@ -302,7 +329,8 @@ static void commands(void **state)
 
             v.g->command_err = errors[k].err;
             v.g->command[0] = '\0';
-            (void)snprintf(send, sizeof(send), "POST %s HTTP/1.1" H "Stateway-Admin: 1\r\n\r\n", paths[i].path);
+            (void)snprintf(send, sizeof(send), "POST %s HTTP/1.1" H "Stateway-Admin: 1\r\n\r\n",
+                           paths[i].path);
             expect(&v, paths[i].path, send, 0, errors[k].begins, errors[k].has);
             assert_string_equal(v.g->command, paths[i].command);
             assert_int_equal(v.g->command_count, before + 1);
@@ -311,7 +339,9 @@ static void commands(void **state)
     serve_fini(&v);
 }
 
-/* ---- counters ------------------------------------------------------------------------------------------------ */
+/* ---- counters
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void counters(void **state)
 {
@@ -332,17 +362,22 @@ static void counters(void **state)
     v.g->has_store = true;
     v.g->store.records = 77;
     expect(&v, "rows", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
-           "stateway_exchanges_total{app=\"shop\",placement=\"session\",status=\"200\",verdict=\"updated\"} 41\n");
+           "stateway_exchanges_total{app=\"shop\",placement=\"session\",status=\"200\",verdict="
+           "\"updated\"} 41\n");
     expect(&v, "no route", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
-           "stateway_exchanges_total{app=\"\",placement=\"none\",status=\"404\",verdict=\"none\"} 9\n");
-    expect(&v, "latency", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
-           "stateway_exchange_duration_seconds_sum{app=\"shop\",placement=\"session\"} 0.004000000\n");
+           "stateway_exchanges_total{app=\"\",placement=\"none\",status=\"404\",verdict=\"none\"} "
+           "9\n");
+    expect(
+        &v, "latency", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
+        "stateway_exchange_duration_seconds_sum{app=\"shop\",placement=\"session\"} 0.004000000\n");
     expect(&v, "configured", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
            "stateway_exchange_duration_seconds_count{app=\"shop\",placement=\"sticky\"} 0\n");
     expect(&v, "errors", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
            "stateway_errors_total{reason=\"app-slow\"} 6\n");
-    expect(&v, "retries", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ", "stateway_retries_total 10\n");
-    expect(&v, "store", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ", "stateway_store_records 77\n");
+    expect(&v, "retries", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
+           "stateway_retries_total 10\n");
+    expect(&v, "store", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
+           "stateway_store_records 77\n");
     expect(&v, "log", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
            "stateway_access_log_dropped_total 7\n");
     expect(&v, "instances", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
@@ -350,7 +385,9 @@ static void counters(void **state)
     serve_fini(&v);
 }
 
-/* ---- connections ----------------------------------------------------------------------------------------------- */
+/* ---- connections
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static size_t count(const char *text, const char *word)
 {
@@ -370,8 +407,8 @@ static void head_requests(void **state)
 
     (void)state;
     serve_init(&v, 1, NULL, 256);
-    head = client_new(&v, "HEAD /v1/apps HTTP/1.1" H "\r\nHEAD /x HTTP/1.1" H "\r\nHEAD /healthz HTTP/1.1" H
-                          "Connection: close\r\n\r\n");
+    head = client_new(&v, "HEAD /v1/apps HTTP/1.1" H "\r\nHEAD /x HTTP/1.1" H
+                          "\r\nHEAD /healthz HTTP/1.1" H "Connection: close\r\n\r\n");
     get = client_new(&v, "GET /v1/apps HTTP/1.1" H "\r\n");
     run_s(&v, 1);
     assert_int_equal(count(head->got, "HTTP/1.1 "), 3);
@@ -395,7 +432,8 @@ static void pipelined(void **state)
     for (size_t cut = 0; cut < 70; cut++) {
         serve_init(&v, 1, NULL, 256);
         c = client_new(&v, "GET /healthz HTTP/1.1" H "\r\n"
-                           "POST /v1/apps/shop/roll HTTP/1.1" H "Stateway-Admin: 1\r\nContent-Length: 3\r\n\r\nabc"
+                           "POST /v1/apps/shop/roll HTTP/1.1" H
+                           "Stateway-Admin: 1\r\nContent-Length: 3\r\n\r\nabc"
                            "\r\nGET /metrics HTTP/1.1" H "\r\n"
                            "GET /v1/apps HTTP/1.1" H "\r\n"
                            "GET /healthz HTTP/1.1" H "\r\n");
@@ -421,7 +459,8 @@ static void times_out(void **state)
         {"idle", "", 75, ""},
         {"idle after an answer", "GET /healthz HTTP/1.1" H "\r\n", 75, "HTTP/1.1 200 "},
         {"half a head", "GET /hea", 10, "HTTP/1.1 408 "},
-        {"half a body", "POST /v1/apps/shop/roll HTTP/1.1" H "Stateway-Admin: 1\r\nContent-Length: 3\r\n\r\na", 10,
+        {"half a body",
+         "POST /v1/apps/shop/roll HTTP/1.1" H "Stateway-Admin: 1\r\nContent-Length: 3\r\n\r\na", 10,
          "HTTP/1.1 408 "},
     };
     struct serve v;
@@ -448,8 +487,8 @@ static void times_out(void **state)
 /* Readers that never read hold pages, but not for long, and not those of others. */
 static void deaf_readers(void **state)
 {
-    struct sw_sim_faults faults = {.delay_min_ns = 1000, .delay_max_ns = 2000, .pipe_bytes_min = 1000,
-                                   .pipe_bytes_max = 2000};
+    struct sw_sim_faults faults = {
+        .delay_min_ns = 1000, .delay_max_ns = 2000, .pipe_bytes_min = 1000, .pipe_bytes_max = 2000};
     struct client *deaf[ADMIN_PAGES_MAX + 2], *c;
     struct serve v;
 
@@ -492,7 +531,9 @@ static void crowd(void **state)
     (void)state;
     serve_init(&v, 1, NULL, 256);
     for (size_t i = 0; i < SW_COUNTOF(quiet); i++) {
-        quiet[i] = client_new(&v, i == 7 ? "GET /healthz HTTP/1.1" H "\r\n" : i % 2 ? "GET /hea" : "");
+        quiet[i] = client_new(&v, i == 7  ? "GET /healthz HTTP/1.1" H "\r\n"
+                                  : i % 2 ? "GET /hea"
+                                          : "");
         run_s(&v, 0.01);
     }
     assert_true(quiet[7]->ended); /* served and silent: the first to go */
@@ -558,8 +599,8 @@ static void floods(void **state)
     serve_fini(&v);
 }
 
-/* Answers in what came, each as long as it said; the last one may have been cut by the network, or by
- * our patience. */
+/* Answers in what came, each as long as it said; the last one may have been cut by the network, or
+ * by our patience. */
 static size_t whole_answers(const struct client *c)
 {
     const char *at = c->got, *end = c->got + c->len;
@@ -643,7 +684,8 @@ static void closed_early(void **state)
 
         serve_init(&v, 3, NULL, 256);
         c[0] = client_new(&v, "GET /metrics HTTP/1.1" H "\r\n");
-        c[1] = client_new(&v, "POST /v1/apps/shop/roll HTTP/1.1" H "Content-Length: 9\r\nStateway-Admin: 1\r\n\r\n");
+        c[1] = client_new(&v, "POST /v1/apps/shop/roll HTTP/1.1" H
+                              "Content-Length: 9\r\nStateway-Admin: 1\r\n\r\n");
         c[2] = client_new(&v, "GE");
         for (size_t i = 0; i < steps; i++) {
             (void)sw_sim_step(v.sim, UINT64_MAX);
@@ -658,10 +700,12 @@ static void closed_early(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(answers),      cmocka_unit_test(token),     cmocka_unit_test(readiness),
-        cmocka_unit_test(commands),     cmocka_unit_test(counters),  cmocka_unit_test(head_requests),
-        cmocka_unit_test(pipelined),    cmocka_unit_test(times_out), cmocka_unit_test(deaf_readers),
-        cmocka_unit_test(crowd),        cmocka_unit_test(starved),   cmocka_unit_test(floods),
+        cmocka_unit_test(answers),      cmocka_unit_test(token),
+        cmocka_unit_test(readiness),    cmocka_unit_test(commands),
+        cmocka_unit_test(counters),     cmocka_unit_test(head_requests),
+        cmocka_unit_test(pipelined),    cmocka_unit_test(times_out),
+        cmocka_unit_test(deaf_readers), cmocka_unit_test(crowd),
+        cmocka_unit_test(starved),      cmocka_unit_test(floods),
         cmocka_unit_test(faults),       cmocka_unit_test(closed_early),
     };
     sw_log_setup(2, SW_LOG_ERROR, false, "test");

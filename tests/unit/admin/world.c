@@ -1,5 +1,5 @@
-/* world.c - see world.h. It stands in for gateway/, and for what of app/, store/ and placement/ would
- * want a whole gateway below it. */
+/* world.c - see world.h. It stands in for gateway/, and for what of app/, store/ and placement/
+ * would want a whole gateway below it. */
 #include "world.h"
 
 static struct sw_gateway *current;
@@ -8,7 +8,8 @@ const double sw_latency_bounds_s[SW_LATENCY_BUCKETS] = {
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 };
 
-uint64_t world_key(uint32_t app, enum sw_placement_kind placement, unsigned status, enum sw_verdict verdict)
+uint64_t world_key(uint32_t app, enum sw_placement_kind placement, unsigned status,
+                   enum sw_verdict verdict)
 {
     return 1u | (uint64_t)app << 8 | (uint64_t)placement << 24 | (uint64_t)status << 32 |
            (uint64_t)verdict << 48;
@@ -16,12 +17,13 @@ uint64_t world_key(uint32_t app, enum sw_placement_kind placement, unsigned stat
 
 struct sw_stats_key sw_stats_unpack(uint64_t key)
 {
-    return (struct sw_stats_key){(uint32_t)(key >> 8) & 0xffffu,
-                                 (enum sw_placement_kind)((key >> 24) & 0xffu),
-                                 (unsigned)(key >> 32) & 0xffffu, (enum sw_verdict)((key >> 48) & 0xffu)};
+    return (struct sw_stats_key){
+        (uint32_t)(key >> 8) & 0xffffu, (enum sw_placement_kind)((key >> 24) & 0xffu),
+        (unsigned)(key >> 32) & 0xffffu, (enum sw_verdict)((key >> 48) & 0xffu)};
 }
 
-static void instance_add(struct sw_gateway *g, uint32_t app, uint32_t slot, enum sw_instance_state state)
+static void instance_add(struct sw_gateway *g, uint32_t app, uint32_t slot,
+                         enum sw_instance_state state)
 {
     struct sw_instance *i = &g->instances[g->instance_count++];
 
@@ -128,7 +130,8 @@ uint64_t sw_gateway_log_dropped(const struct sw_gateway *g)
 const char *sw_verdict_name(enum sw_verdict v)
 {
     static const char *const names[SW_VERDICT_COUNT] = {
-        "none", "fresh", "kept", "updated", "moved", "restored", "expired", "lost", "conflicted", "revoked",
+        "none",     "fresh",   "kept", "updated",    "moved",
+        "restored", "expired", "lost", "conflicted", "revoked",
     };
     return names[v];
 }
@@ -136,7 +139,9 @@ const char *sw_verdict_name(enum sw_verdict v)
 const struct sw_placement *sw_placement_of(enum sw_placement_kind kind)
 {
     static const struct sw_placement table[SW_PLACE_COUNT] = {
-        {.name = "none"}, {.name = "sticky"}, {.name = "session"},
+        {.name = "none"},
+        {.name = "sticky"},
+        {.name = "session"},
     };
     return &table[kind];
 }

@@ -21,9 +21,11 @@ struct sw_gateway {
     unsigned command_count;
 };
 
-/* shop (sticky, session) and blog (none), two instances of shop, one of blog. One world at a time. */
+/* shop (sticky, session) and blog (none), two instances of shop, one of blog. One world at a time.
+ */
 struct sw_gateway *world_new(void);
 void world_free(struct sw_gateway *g);
-uint64_t world_key(uint32_t app, enum sw_placement_kind placement, unsigned status, enum sw_verdict verdict);
+uint64_t world_key(uint32_t app, enum sw_placement_kind placement, unsigned status,
+                   enum sw_verdict verdict);
 
 #endif

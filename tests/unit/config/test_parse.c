@@ -244,17 +244,18 @@ static void whatever(struct sw_slice text)
     sw_config_free(c);
 }
 
-/* libyaml may stumble over a line above one that was complained about already. */
+/* The tree complains about what is twice before anybody sees that the file is no map. */
 static void sorted_when_it_breaks_off(void **state)
 {
     struct sw_config_errors errors;
     struct sw_config *c = NULL;
-    enum sw_err err = parse(SW_S("a:\n  - x: 1\n    x: 2\n   y: {\n"), NULL, &c, &errors);
+    enum sw_err err = parse(SW_S("- x: 1\n  x: 2\n"), NULL, &c, &errors);
 
     (void)state;
     assert_int_equal(err, SW_E_SYNTAX);
     assert_int_equal(errors.count, 2);
-    assert_true(errors.list[0].line <= errors.list[1].line);
+    assert_int_equal(errors.list[0].line, 1);
+    assert_int_equal(errors.list[1].line, 2);
     sw_config_errors_fini(&errors);
 }
 

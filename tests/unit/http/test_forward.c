@@ -79,7 +79,7 @@ static const struct request_row {
      "Upgrade: websocket\r\n" OURS("h") "\r\n", .upgrade = true},
     {"upgrade not asked", "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\r\n",
      "GET / HTTP/1.1\r\nHost: h\r\n" OURS("h") "\r\n", .upgrade = true},
-    {"length", "POST / HTTP/1.1\r\nContent-Length: 007\r\nHost: h\r\nExpect: 100-continue\r\n\r\n",
+    {"length", "POST / HTTP/1.1\r\nContent-Length: 7\r\nHost: h\r\nExpect: 100-continue\r\n\r\n",
      "POST / HTTP/1.1\r\nHost: h\r\n" OURS("h") "Content-Length: 7\r\n\r\n", .peer = NULL},
     {"chunked", "POST / HTTP/1.1\r\nTransfer-Encoding: CHUNKED\r\nHost: h\r\nTrailer: A\r\n\r\n",
      "POST / HTTP/1.1\r\nHost: h\r\nTrailer: A\r\n" OURS("h") "Transfer-Encoding: chunked\r\n\r\n",

@@ -214,12 +214,8 @@ static void sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ON_BOTH(named),
-        cmocka_unit_test(falls_back),
-        ON_BOTH(signals),
-        ON_BOTH(runs_elsewhere),
-        ON_BOTH(stopped_before_run),
-        cmocka_unit_test(sizes),
+        ON_BOTH(named),          cmocka_unit_test(falls_back), ON_BOTH(signals),
+        ON_BOTH(runs_elsewhere), ON_BOTH(stopped_before_run),  cmocka_unit_test(sizes),
     };
 
     return cmocka_run_group_tests_name("io/engine", tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* tests/unit/io/test_listener.c - accepting: many, with too few slots or descriptors, and stopping. */
+/* tests/unit/io/test_listener.c - accepting: many, with too few slots or descriptors, and stopping.
+ */
 #include "world.h"
 
 #include <errno.h>

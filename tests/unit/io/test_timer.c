@@ -1,4 +1,5 @@
-/* tests/unit/io/test_timer.c - the wheel against a sorted reference, and timers in a running loop. */
+/* tests/unit/io/test_timer.c - the wheel against a sorted reference, and timers in a running loop.
+ */
 #include "world.h"
 
 #define TIMERS 300
@@ -119,14 +120,15 @@ static void against_reference(uint64_t seed, uint64_t start_ns, bool meddle)
         assert_true((next == IO_NO_DEADLINE) == (reference == IO_NO_DEADLINE));
         if (sw_rng_below(&wheel.rng, 4) == 0) {
             wheel.now_ns += random_delay() >> 4;
-        } else if (next != IO_NO_DEADLINE && next > wheel.now_ns && sw_rng_below(&wheel.rng, 2) == 0) {
+        } else if (next != IO_NO_DEADLINE && next > wheel.now_ns &&
+                   sw_rng_below(&wheel.rng, 2) == 0) {
             wheel.now_ns = next; /* as a loop does */
         }
         wheel__run(&w.loop->wheel, wheel.now_ns);
         if (!meddle) {
             for (unsigned i = 0; i < TIMERS; i++) {
-                bool due = wheel.t[i].running && tick_of(wheel.t[i].deadline_ns) <=
-                                                     wheel.now_ns / SW_NS_PER_MS;
+                bool due = wheel.t[i].running &&
+                           tick_of(wheel.t[i].deadline_ns) <= wheel.now_ns / SW_NS_PER_MS;
 
                 if (due) {
                     fail_msg("seed %llu: timer %u is due and did not fire",

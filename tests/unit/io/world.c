@@ -28,7 +28,8 @@ void world_listen(struct world *w, sw_accept_fn *accept)
 void world_open(struct world *w, enum sw_engine engine, const struct sw_loop_options *opt,
                 enum family family, sw_accept_fn *accept, void *user)
 {
-    struct sw_loop_options o = {.streams_max = 64, .buffers_max = 64, .large_max = 4, .large_bytes = 65536};
+    struct sw_loop_options o = {
+        .streams_max = 64, .buffers_max = 64, .large_max = 4, .large_bytes = 65536};
     char path[64];
     socklen_t len;
     enum sw_err err;

@@ -73,11 +73,11 @@ void peer_tiny(struct peer *p);
 /* cmocka entries for both engines. */
 #define ON_EPOLL(test)                                                                             \
     {                                                                                              \
-        #test " [epoll]", test, NULL, NULL, (void *)(uintptr_t)SW_ENGINE_EPOLL                     \
+#test " [epoll]", test, NULL, NULL, (void *)(uintptr_t)SW_ENGINE_EPOLL                     \
     }
 #define ON_URING(test)                                                                             \
     {                                                                                              \
-        #test " [io_uring]", test, NULL, NULL, (void *)(uintptr_t)SW_ENGINE_URING                  \
+#test " [io_uring]", test, NULL, NULL, (void *)(uintptr_t)SW_ENGINE_URING                  \
     }
 #define ON_BOTH(test) ON_EPOLL(test), ON_URING(test)
 #define ENGINE(state) ((enum sw_engine)(uintptr_t) * (state))

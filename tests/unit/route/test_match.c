@@ -133,7 +133,8 @@ static const struct row {
     {"PUT", "get.example", "/only", 20, "", fields_ab, 1},
     {"PUT", "get.example", "/only", 3, "", NULL, 0}, /* the any-host route takes it */
     {"OPTIONS", "get.example", "/only", 34, "", NULL, 0},
-    {"OPTIONS", "any", "*", 0, "", NULL, 0},
+    {"OPTIONS", "any", "*", 3, "", NULL, 0}, /* as "/" */
+    {"OPTIONS", "root.example", "*", 28, "", NULL, 0},
     {"GET", "any", "", 0, "", NULL, 0},
 };
 

@@ -48,8 +48,9 @@ static void fake_send(struct fake *f, struct sw_control m)
 
 static struct sw_control fake_receive(struct fake *f)
 {
-    static const char *const names[] = {"?",        "HELLO",  "START",   "STOP",   "KILL",     "READY",
-                                        "INSTANCE", "SYNCED", "STARTED", "EXITED", "SHUTDOWN", "RELOAD"};
+    static const char *const names[] = {"?",       "HELLO",  "START",    "STOP",
+                                        "KILL",    "READY",  "INSTANCE", "SYNCED",
+                                        "STARTED", "EXITED", "SHUTDOWN", "RELOAD"};
     struct pollfd p = {.fd = f->fd, .events = POLLIN};
     struct sw_control m;
     ssize_t n;
@@ -71,10 +72,9 @@ static void fake_start(struct fake *f, uint32_t app)
 {
     f->slot++;
     f->last = ((uint64_t)getpid() << 32) | f->slot;
-    fake_send(f, (struct sw_control){.kind = SW_CONTROL_START,
-                                     .app = app,
-                                     .slot = f->slot,
-                                     .incarnation = f->last});
+    fake_send(f,
+              (struct sw_control){
+                  .kind = SW_CONTROL_START, .app = app, .slot = f->slot, .incarnation = f->last});
 }
 
 static void fake_invalid(struct fake *f, char step)

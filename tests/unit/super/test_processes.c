@@ -1,4 +1,5 @@
-/* unit/super/test_processes.c - the supervisor with real processes and a gateway that plays scripts.
+/* unit/super/test_processes.c - the supervisor with real processes and a gateway that plays
+ * scripts.
  *
  * The test binary is also the gateway: the supervisor executes it with "gateway" as first argument.
  */
@@ -34,13 +35,14 @@ struct run {
 static struct run run; /* cmocka's tests run one after the other */
 
 static const char *const loud[] = {
-    "sh", "-c", "echo to stdout; echo to stderr >&2; echo $STATEWAY_INSTANCE on $PORT; "
-    "printf 'no end'; exec sleep 1000", NULL};
+    "sh", "-c",
+    "echo to stdout; echo to stderr >&2; echo $STATEWAY_INSTANCE on $PORT; "
+    "printf 'no end'; exec sleep 1000",
+    NULL};
 
 static struct sw_config_app app_of(const char *name, const char *const *command)
 {
-    return (struct sw_config_app){
-        .name = sw_slice_cstr(name), .command = command, .replicas = 1};
+    return (struct sw_config_app){.name = sw_slice_cstr(name), .command = command, .replicas = 1};
 }
 
 static struct sw_config config_of(struct sw_config_app *apps, size_t count)
@@ -50,8 +52,8 @@ static struct sw_config config_of(struct sw_config_app *apps, size_t count)
     c.log_level = SW_LOG_DEBUG;
     c.timeouts.stop_ns = 2 * SW_NS_PER_S;
     c.listen_count = 1;
-    c.listen[0].addr.in = (struct sockaddr_in){.sin_family = AF_INET,
-                                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    c.listen[0].addr.in =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     c.listen[0].addr.len = sizeof(struct sockaddr_in);
     c.admin_addr = c.listen[0].addr;
     return c;
@@ -68,10 +70,8 @@ static void start(const char *script, const struct sw_config *config, const char
     if (run.pid == 0) {
         dup2(pair[1], STDOUT_FILENO);
         dup2(pair[1], STDERR_FILENO);
-        _exit(sw_super_run(&(struct sw_super_options){.text = sw_slice_cstr(script),
-                                                      .name = "test",
-                                                      .config = config,
-                                                      .scratch = scratch}));
+        _exit(sw_super_run(&(struct sw_super_options){
+            .text = sw_slice_cstr(script), .name = "test", .config = config, .scratch = scratch}));
     }
     close(pair[1]);
     run.fd = pair[0];
@@ -228,7 +228,7 @@ static pid_t child_named(const char *name)
     return pid;
 }
 
-/* ---- the usual ---------------------------------------------------------------------------------- */
+/* ---- the usual ----------------------------------------------------------------------------- */
 
 static void starts_and_stops(void **state)
 {
@@ -268,8 +268,8 @@ static void starts_and_stops(void **state)
 
 static void socket_placeholder(void **state)
 {
-    static const char *const command[] = {"sh", "-c", "echo path={socket} port=$PORT.; exec sleep 1000",
-                                          NULL};
+    static const char *const command[] = {"sh", "-c",
+                                          "echo path={socket} port=$PORT.; exec sleep 1000", NULL};
     struct sw_config_app app = app_of("shop", command);
     struct sw_config c = config_of(&app, 1);
     char path[128];
@@ -313,7 +313,7 @@ static void environment_and_folder(void **state)
     assert_int_equal(stop(), 0);
 }
 
-/* ---- what cannot be started ---------------------------------------------------------------------- */
+/* ---- what cannot be started ---------------------------------------------------------------- */
 
 static void command_missing(void **state)
 {
@@ -359,7 +359,8 @@ static void address_in_use(void **state)
     assert_int_equal(getsockname(fd, &a.sa, &a.len), 0);
     c.listen[0].addr = a;
     start("hr", &c, NULL);
-    snprintf(want, sizeof(want), "cannot listen on 127.0.0.1:%u: the address is in use", sw_addr_port(&a));
+    snprintf(want, sizeof(want), "cannot listen on 127.0.0.1:%u: the address is in use",
+             sw_addr_port(&a));
     expect(want);
     assert_int_equal(end(), SW_EXIT_START);
     close(fd);
@@ -376,7 +377,7 @@ static void gateway_gives_up(void **state)
     assert_int_equal(end(), SW_EXIT_FAILED);
 }
 
-/* ---- ends of the gateway -------------------------------------------------------------------------- */
+/* ---- ends of the gateway ------------------------------------------------------------------- */
 
 static void gateway_killed(void **state)
 {
@@ -423,7 +424,8 @@ static void gateway_dies_always(void **state)
 
 static void gateway_speaks_nonsense(void **state)
 {
-    static const char *const scripts[] = {"hrV", "hrK", "hrA", "hrL", "hrZ", "hrs0wD", "hrI", "hrG", "hrN"};
+    static const char *const scripts[] = {"hrV",    "hrK", "hrA", "hrL", "hrZ",
+                                          "hrs0wD", "hrI", "hrG", "hrN"};
     struct sw_config_app app = app_of("shop", loud);
     struct sw_config c = config_of(&app, 1);
 
@@ -466,12 +468,14 @@ static void gateway_ignores_shutdown(void **state)
     expect("the gateway process did not end in time: killing it");
 }
 
-/* ---- ends of instances ---------------------------------------------------------------------------- */
+/* ---- ends of instances --------------------------------------------------------------------- */
 
 static void instance_stop_and_kill(void **state)
 {
-    static const char *const polite[] = {"sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done", NULL};
-    static const char *const stubborn[] = {"sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done", NULL};
+    static const char *const polite[] = {
+        "sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done", NULL};
+    static const char *const stubborn[] = {
+        "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done", NULL};
     struct sw_config_app apps[] = {app_of("polite", polite), app_of("stubborn", stubborn)};
     struct sw_config c = config_of(apps, 2);
 
@@ -526,12 +530,13 @@ static void daemon_at_end(void **state)
     assert_true(is_gone(kid));
 }
 
-/* ---- ends of the supervisor ----------------------------------------------------------------------- */
+/* ---- ends of the supervisor ---------------------------------------------------------------- */
 
 static void supervisor_killed(void **state)
 {
     static const char *const command[] = {
-        "sh", "-c", "sleep 1000 & echo kid=$!; setsid -f sh -c 'echo daemon=$$; exec sleep 1000'; wait", NULL};
+        "sh", "-c",
+        "sleep 1000 & echo kid=$!; setsid -f sh -c 'echo daemon=$$; exec sleep 1000'; wait", NULL};
     struct sw_config_app app = app_of("shop", command);
     struct sw_config c = config_of(&app, 1);
     char scratch[] = "/tmp/stateway-test-XXXXXX", path[64];
@@ -574,7 +579,8 @@ static void supervisor_killed(void **state)
 
 static void second_interrupt(void **state)
 {
-    static const char *const stubborn[] = {"sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done", NULL};
+    static const char *const stubborn[] = {
+        "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done", NULL};
     struct sw_config_app app = app_of("shop", stubborn);
     struct sw_config c = config_of(&app, 1);
     uint64_t at_ns;
