@@ -10,7 +10,7 @@
 #include "admin/admin_priv.h"
 
 /* Of a page, so much stays resident between two readers. */
-#define PAGE_KEPT_BYTES (256u * 1024u)
+#define PAGE_KEPT_BYTES ((size_t)256 * 1024)
 
 /* ---- refusals and small answers
  * ------------------------------------------------------------------------ */
@@ -326,9 +326,7 @@ void sw_admin__answer(struct sw_admin *a, enum sw_admin_endpoint endpoint, struc
     SW_UNREACHABLE();
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void admin_close(void *admin)
 {

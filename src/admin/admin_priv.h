@@ -224,7 +224,7 @@ void sw_admin__page_unref(struct sw_admin_page *page, size_t page_bytes);
 #define ADMIN_BODY_BYTES_MAX   (16u * 1024u)
 /* What came and was not yet understood. Reading stops while an answer is sent, but an engine may
  * still deliver a few buffers; a client that pipelines more than this is closed. */
-#define ADMIN_INPUT_BYTES (5u * SW_BUF_BYTES)
+#define ADMIN_INPUT_BYTES ((size_t)5 * SW_BUF_BYTES)
 _Static_assert(ADMIN_INPUT_BYTES >= ADMIN_HEAD_BYTES_MAX + 2 * SW_BUF_BYTES,
                "a head, and what is behind it");
 
@@ -235,7 +235,7 @@ _Static_assert(ADMIN_INPUT_BYTES >= ADMIN_HEAD_BYTES_MAX + 2 * SW_BUF_BYTES,
 #define ADMIN_ANSWER_NS  (60 * SW_NS_PER_S) /* for a whole answer */
 #define ADMIN_STARVED_NS (10 * SW_NS_PER_MS)
 #define ADMIN_LINGER_NS  (2 * SW_NS_PER_S)
-#define ADMIN_QUEUED_MAX (2u * SW_BUF_BYTES)
+#define ADMIN_QUEUED_MAX ((size_t)2 * SW_BUF_BYTES)
 
 enum sw_admin_conn_state {
     ACONN_HEAD, /* between requests, or a part of a head is here */

@@ -32,9 +32,7 @@ static void conn_timer(struct sw_admin_conn *c, uint64_t after_ns)
     sw_timer_start(c->admin->loop, &c->timer, sw_loop_now_ns(c->admin->loop) + after_ns);
 }
 
-/* ---- ends
- * -------------------------------------------------------------------------------------------------
- */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 /* All but the stream. */
 static void conn_free(struct sw_admin_conn *c)
@@ -70,9 +68,7 @@ static void conn_linger(struct sw_admin_conn *c)
     sw_stream_linger(s, deadline_ns);
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------------------------
- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 /* The steps below say whether the connection is still there. */
 enum conn_next { CONN_GONE, CONN_WAIT, CONN_GO };
@@ -221,9 +217,7 @@ static enum conn_next conn_answered(struct sw_admin_conn *c)
     return CONN_GO;
 }
 
-/* ---- reading
- * --------------------------------------------------------------------------------------------------
- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 static void conn_consume(struct sw_admin_conn *c, size_t n)
 {
@@ -370,9 +364,7 @@ static void conn_run(struct sw_admin_conn *c)
     }
 }
 
-/* ---- events
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static void on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
 {

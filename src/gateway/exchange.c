@@ -134,7 +134,8 @@ static void ex_log(struct sw_exchange *x)
 static enum sw_ex_next ex_finish(struct sw_exchange *x, bool keep_alive, bool polite)
 {
     struct sw_conn *c = sw_take(&x->conn);
-    bool reusable = x->answer_done && !x->own_answer && x->response.keep_alive && !x->up_eof &&
+    bool reusable = x->answer_done && !x->own_answer && x->response.keep_alive && !x->lone &&
+                    !x->up_eof &&
                     !x->up_broken && x->body_out_done && x->up_in.bytes == 0;
 
     ex_log(x);
@@ -885,7 +886,9 @@ static struct sw_out *request_trailer_out(struct sw_exchange *x)
 void sw_exchange__start(struct sw_exchange *x, struct sw_buf *buf)
 {
     ex_begin(x, buf);
-    x->keep_alive = x->request.keep_alive;
+    x->lone = x->request.framing != SW_FRAMING_NONE &&
+              (x->request.method == SW_METHOD_GET || x->request.method == SW_METHOD_HEAD);
+    x->keep_alive = x->request.keep_alive && !x->lone;
     x->body_in_done = x->request.framing == SW_FRAMING_NONE;
     if (!x->body_in_done) {
         sw_body_init(&x->request_body, &x->request, x->worker->config->limits.body_bytes, false,

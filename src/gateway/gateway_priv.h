@@ -171,6 +171,8 @@ struct sw_exchange {
     enum sw_framing answer_framing;
     bool own_answer;
     bool keep_alive;
+    bool lone;            /* GET or HEAD with a body: some readers take the body for the next
+                             request, so neither connection is used again (RFC 9110, 9.3.1) */
     bool upgraded;
     enum sw_err err;      /* why it ended otherwise than in order */
     unsigned status;      /* what the client was told */

@@ -176,8 +176,8 @@ static enum sw_err lookalikes(const struct sw_head *h, bool uscore)
     return SW_OK;
 }
 
-/* Is Content-Length written as everybody writes it: at most one SP before it, nothing behind it, no
- * leading zero? RFC 9110, 5.6.3 and 8.6 allow more, and readers differ on all of it. */
+/* Is Content-Length written as everybody writes it: at most one SP before it, no leading zero?
+ * RFC 9110, 5.6.3 and 8.6 allow more, and readers differ on it. */
 static bool length_plain(const struct sw_head *h)
 {
     const struct sw_field *f = sw_head_find(h, SW_FIELD_CONTENT_LENGTH);
@@ -189,7 +189,7 @@ static bool length_plain(const struct sw_head *h)
     }
     colon = f->name.ptr + f->name.len;
     blanks = (size_t)(f->value.ptr - colon) - 1;
-    return blanks <= 1 && (blanks == 0 || colon[1] == ' ') && f->value.ptr[f->value.len] == '\r' &&
+    return blanks <= 1 && (blanks == 0 || colon[1] == ' ') &&
            (f->value.len == 1 || f->value.ptr[0] != '0');
 }
 

@@ -128,8 +128,8 @@ static enum sw_err path_query(struct sw_head *h, const char *p, const char *end)
             continue;
         case '%':
             c = escape(p, end);
-            if (c < 0x20 || c == 0x7f) {
-                return SW_E_TARGET; /* RFC 3986, 2.1; and controls: they end strings, lines, logs */
+            if (c <= 0 || (c == '\r' && end - p >= 6 && escape(p + 3, end) == '\n')) {
+                return SW_E_TARGET; /* RFC 3986, 2.1; NUL ends a string, CR LF a header line */
             }
             p += 3;
             if ((c == '/' || c == '\\') && dot_segment(p, end)) {

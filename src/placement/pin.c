@@ -42,7 +42,7 @@ static uint64_t get_be(const uint8_t *at, size_t bytes)
 static void pin_mac(const struct sw_key *key, struct sw_slice service, const uint8_t *fields,
                     uint8_t out[32])
 {
-    uint8_t length[4];
+    uint8_t length[4] = {0};
     struct sw_slice parts[] = {
         SW_S("stateway pin 1"),
         sw_slice_of(length, sizeof(length)),

@@ -397,8 +397,8 @@ static enum sw_step session_committed(struct sw_ask *ask)
     return err == SW_OK ? SW_STEP_DONE : sw_place__fail(ask, err);
 }
 
-/* `merge`: the patch is applied to the newest state until nobody came in between. */
-static enum sw_step session_merge_again(struct sw_ask *ask)
+/* The same update on the newest state, until nobody came in between. */
+static enum sw_step session_again(struct sw_ask *ask)
 {
     enum sw_step step;
 
@@ -406,6 +406,7 @@ static enum sw_step session_merge_again(struct sw_ask *ask)
         return sw_place__fail(ask, SW_E_CONFLICT);
     }
     ask->session.phase = SW_SESSION_DECIDE;
+    ask->session.followed = false; /* it may have got a new id meanwhile */
     step = session_load(ask);
     if (step != SW_STEP_DONE) {
         SW_ASSERT(step == SW_STEP_FAIL || ask->session.waiting);
@@ -416,9 +417,19 @@ static enum sw_step session_merge_again(struct sw_ask *ask)
 
 static enum sw_step session_conflict(struct sw_ask *ask, enum sw_err err)
 {
-    if (err == SW_E_CONFLICT && ask->routed->route->session.concurrency == SW_CONC_MERGE &&
-        ask->update.kind == SW_UPDATE_PATCH && !ask->update.has_expect) {
-        return session_merge_again(ask);
+    enum sw_concurrency concurrency = ask->routed->route->session.concurrency;
+    bool ends = ask->update.kind == SW_UPDATE_DELETE;
+
+    if (err == SW_E_STATE_GONE && ends) { /* somebody else ended it first: it is ended */
+        ask->verdict = SW_VERDICT_REVOKED;
+        return clear_cookie(ask);
+    }
+    /* `merge` patches the newest state; a logout wins, also over a new id that came in between, and
+     * so does the last writer of `last`. */
+    if (err == SW_E_CONFLICT && !ask->update.has_expect &&
+        (ends || concurrency == SW_CONC_LAST ||
+         (concurrency == SW_CONC_MERGE && ask->update.kind == SW_UPDATE_PATCH))) {
+        return session_again(ask);
     }
     ask->verdict = err == SW_E_STATE_GONE ? SW_VERDICT_REVOKED : SW_VERDICT_CONFLICTED;
     return sw_place__fail(ask, err);

@@ -63,8 +63,8 @@ static enum sw_err expectation(const struct sw_write *w, const struct sw_record 
             return sw_version_none(w->version) ? SW_OK : SW_E_CONFLICT;
         }
         return sw_version_eq(w->version, seen->version) ? SW_OK : SW_E_CONFLICT;
-    case SW_EXPECT_EXISTS:
-        return seen != NULL ? SW_OK : SW_E_CONFLICT;
+    case SW_EXPECT_EXISTS: /* an alias is no state: the state lives on under another key */
+        return seen != NULL && seen->kind == SW_RECORD_STATE ? SW_OK : SW_E_CONFLICT;
     case SW_EXPECT_ANY:
         return SW_OK;
     }
@@ -94,7 +94,7 @@ struct store_plan sw_store__plan(const struct sw_write *w, const struct sw_recor
     SW_ASSERT(fresh_epoch != 0);
     SW_ASSERT(seen == NULL || !sw_version_none(seen->version));
     if (w->kind == SW_WRITE_TOUCH) {
-        if (seen == NULL || seen->kind == SW_RECORD_TOMBSTONE) {
+        if (seen == NULL || seen->kind != SW_RECORD_STATE) {
             return plan;
         }
         *r = *seen;

@@ -99,7 +99,8 @@ enum sw_write_kind {
 
 enum sw_expect {
     SW_EXPECT_VERSION, /* exactly this version (none: the key must be free) */
-    SW_EXPECT_EXISTS,  /* any live version: update-if-exists; SW_E_CONFLICT when there is none */
+    SW_EXPECT_EXISTS,  /* any live state: update-if-exists; SW_E_CONFLICT when there is
+                          none, or an alias (the state lives on under another key) */
     SW_EXPECT_ANY,     /* also a free key; a tombstone still refuses */
 };
 

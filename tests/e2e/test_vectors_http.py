@@ -173,11 +173,6 @@ BODY = "a body with GET or HEAD is HTTP (RFC 9110, 9.3.1); it goes on with the s
 CODINGS = "other codings, several fields, or parameters: refused by design (501 or 400)"
 CONTROL = "an escaped control byte in the path: ends a line or a string for some app"
 AWS_EXCEPTIONS = {
-    "more-compliant-tests: Has a CL in PUT OK": LENGTH,
-    "more-compliant-tests: Very many headers": LENGTH,
-    "uri-specific-test-cases: %09 in URI is OK": CONTROL,
-    "uri-specific-test-cases: %0D in URI is OK": CONTROL,
-    "uri-specific-test-cases: %0A in URI is OK": CONTROL,
     "ambiguous: Get with a body and Content-Length": BODY,
     "ambiguous: Get with a body and Transfer-Encoding": BODY,
     "ambiguous: Head with a body and Content-Length": BODY,

@@ -52,8 +52,8 @@ void oracle_sent(struct world *w, struct req *r)
         for (uint32_t i = 0; i < w->cookie_count;
              i++) { /* an old id leads to the new one for a while */
             w->cookies[i].renew_asked |= w->cookies[i].session == s;
-        }
-        s->renews++;
+        }        r->renews_open = s->renews_sent > s->renews_acked;
+        r->renews_at = ++s->renews_sent;
         s->moved = true;
     }
     if (writes(r) && r->method == SW_METHOD_GET) {
@@ -204,6 +204,13 @@ static struct session *fresh(struct world *w, struct req *r, struct visitor *v,
     return s;
 }
 
+/* k is the new id. Another request may have renewed it already, by way of the old one. */
+static void renewed(struct session *s, const struct req *r, struct cookie *k)
+{
+    s->renews_acked++;
+    k->renew_asked = r->renews_open || s->renews_sent != r->renews_at;
+}
+
 static void answered_list(struct world *w, struct req *r, struct visitor *v, struct list *l,
                           struct sw_slice set_cookie)
 {
@@ -240,8 +247,7 @@ static void answered_list(struct world *w, struct req *r, struct visitor *v, str
         if (set_cookie.ptr == NULL || set_cookie.len == 0) {
             broken(w, "request %u: renewed without a new cookie", r->id);
         }
-        k = cookie_new(w, s, set_cookie);
-        k->renew_asked = --s->renews > 0; /* another one may have renewed this one already */
+        k = cookie_new(w, s, set_cookie);        renewed(s, r, k);
         if (v != NULL) {
             v->jar[r->route] = k;
         }
@@ -278,11 +284,8 @@ static void answered_set(struct world *w, struct req *r, struct visitor *v, cons
         if (s == NULL) {
             s = fresh(w, r, v, set_cookie);
         } else {
-            struct cookie *k = cookie_new(w, s, set_cookie);
-
-            k->renew_asked = s->renews > 1;
-            s->renews -= s->renews > 0 ? 1 : 0;
-            if (v != NULL) {
+            struct cookie *k = cookie_new(w, s, set_cookie);            renewed(s, r, k);
+if (v != NULL) {
                 v->jar[r->route] = k;
             }
         }

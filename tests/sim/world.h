@@ -109,7 +109,8 @@ struct req {
     struct cookie *cookie;   /* it was sent with; NULL: none */
     struct session *session; /* of the cookie, or of the room */
     uint32_t acked_before;   /* length of the session's acknowledged list when it was sent */
-    bool gone_before;        /* the session's end was acknowledged when it was sent */
+    bool gone_before;        /* the session's end was acknowledged when it was sent */    uint32_t renews_at;      /* of the session when it was sent, with this one */
+    bool renews_open;        /* others were on their way */
     uint64_t sent_ns, done_ns;
     enum outcome outcome;
     unsigned status;
@@ -128,7 +129,7 @@ struct session {
     uint64_t set_acked_ns[LIST_MAX];
     bool end_asked;  /* somebody sent a logout */
     bool ended;      /* and it was acknowledged */
-    uint32_t renews; /* sent, and not acknowledged */
+    uint32_t renews_sent, renews_acked;
     bool moved;      /* a new id was asked for, or written beside the queue: conflicts may come */
 };
 

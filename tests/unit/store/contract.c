@@ -448,6 +448,7 @@ static void renewing(void **state)
     struct sw_version old, v;
     struct sw_record r;
     struct sw_store_commit op = {.count = 2, .now_unix_s = NOW + 1};
+    struct sw_write p, d;
 
     assert_int_equal(write_one(w, put_of(1, SW_S("a")), NOW, &old), SW_OK);
     /* a new id at login: state under the new key, the old key leads there for a while */
@@ -465,6 +466,17 @@ static void renewing(void **state)
     assert_value(w, 2, NOW + 1, SW_S("b"));
     /* whoever still holds the old version loses */
     assert_int_equal(write_one(w, put_at(1, SW_S("x"), old), NOW + 2, NULL), SW_E_CONFLICT);
+    /* and so does who does not care for versions: an alias is no state. A logout that only ended the
+     * old name would leave the state to whoever holds the new one; a touch would keep the old name. */
+    p = put_of(1, SW_S("x"));
+    p.expect = SW_EXPECT_EXISTS;
+    assert_int_equal(write_one(w, p, NOW + 2, NULL), SW_E_CONFLICT);
+    d = delete_of(1, 0);
+    d.expect = SW_EXPECT_EXISTS;
+    assert_int_equal(write_one(w, d, NOW + 2, NULL), SW_E_CONFLICT);
+    d.kind = SW_WRITE_TOUCH;
+    d.expires_unix_s = NOW + 1000;
+    assert_int_equal(write_one(w, d, NOW + 2, NULL), SW_OK);
     assert_int_equal(load(w, 1, NOW + 11, NULL), SW_E_NOT_FOUND);
     assert_value(w, 2, NOW + 11, SW_S("b"));
 }

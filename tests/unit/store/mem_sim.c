@@ -178,9 +178,11 @@ static void collects(void **state)
     struct sw_store_options opt = {.expire = true};
     struct sw_store_stats st;
     struct run r;
+    uint64_t now;
 
     (void)state;
     run_open(&r, 3);
+    now = sw_loop_now_ns(r.loop);
     sw_store_close(r.store);
     assert_int_equal(sw_store_open_mem(&opt, &r.store), SW_OK);
     for (uint64_t key = 0; key < 1000; key++) {
@@ -190,7 +192,8 @@ static void collects(void **state)
         r.ops[0].writes[0].expires_unix_s = key % 2 == 0 ? NOW + 10 : 0;
         sw_store_commit(r.store, &r.ops[0]);
         r.done = 0;
-        sw_sim_run(r.sim, sw_loop_now_ns(r.loop) + SW_NS_PER_MS);
+        sw_sim_run(r.sim, now += SW_NS_PER_MS);
+        assert_int_equal(r.done, 1);
         assert_int_equal(r.ops[0].err, SW_OK);
     }
     for (size_t i = 0; i < 600; i++) {
@@ -199,7 +202,8 @@ static void collects(void **state)
         r.ops[0].writes[0] = put_of(1, SW_S("x"));
         sw_store_commit(r.store, &r.ops[0]);
         r.done = 0;
-        sw_sim_run(r.sim, sw_loop_now_ns(r.loop) + SW_NS_PER_MS);
+        sw_sim_run(r.sim, now += SW_NS_PER_MS);
+        assert_int_equal(r.done, 1);
     }
     sw_store_stats(r.store, &st);
     assert_int_equal(st.records, 500);
