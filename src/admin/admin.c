@@ -12,8 +12,7 @@
 /* Of a page, so much stays resident between two readers. */
 #define PAGE_KEPT_BYTES ((size_t)256 * 1024)
 
-/* ---- refusals and small answers
- * ------------------------------------------------------------------------ */
+/* ---- refusals and small answers -------------------------------------------------------------- */
 
 void sw_admin__fail(struct sw_admin_answer *ret_answer, unsigned status, const char *text,
                     const char *label)
@@ -135,8 +134,7 @@ static void answer_readyz(struct sw_admin *a, struct sw_admin_answer *ret_answer
     plain(ret_answer, ready ? 200 : 503, &out);
 }
 
-/* ---- pages
- * ---------------------------------------------------------------------------------------------- */
+/* ---- pages ----------------------------------------------------------------------------------- */
 
 void sw_admin__page_unref(struct sw_admin_page *page, size_t page_bytes)
 {
@@ -228,8 +226,7 @@ static void answer_page(struct sw_admin *a, enum sw_admin_kind kind,
     ret_answer->text_len = 0;
 }
 
-/* ---- commands
- * -------------------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 /* Errors of sw_life_*, as this room tells them: their own words are about states. */
 static void command_failed(enum sw_err err, bool is_app, struct sw_admin_answer *ret_answer)

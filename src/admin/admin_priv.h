@@ -8,8 +8,7 @@
 #define ADMIN_MAGIC      0x61646d6eu
 #define ADMIN_CONN_MAGIC 0x61636f6eu
 
-/* ---- ask.c: may this request be answered? Pure.
- * -------------------------------------------------- */
+/* ---- ask.c: may this request be answered? Pure. ---------------------------------------------- */
 
 enum sw_admin_endpoint {
     ADMIN_NOWHERE,
@@ -61,8 +60,7 @@ enum sw_admin_verdict {
 enum sw_admin_verdict sw_admin__judge(const struct sw_admin_ask *ask, struct sw_slice token,
                                       struct sw_admin_routed *ret_routed);
 
-/* ---- the snapshot: what pages are made of
- * ---------------------------------------------------------- */
+/* ---- the snapshot: what pages are made of ---------------------------------------------------- */
 
 #define ADMIN_ROWS_MAX   2048 /* combinations of exchanges_total, over all workers */
 #define ADMIN_ROWS_INDEX 4096 /* twice that: the hash index is never more than half full */
@@ -144,8 +142,7 @@ void sw_admin__sort_rows(struct sw_admin_row *list, size_t count);
  * the table is full. Before sorting only. */
 struct sw_admin_row *sw_admin__row(struct sw_admin_snapshot *s, uint64_t key);
 
-/* ---- metrics.c, answers.c: snapshot -> text. Pure.
- * ------------------------------------------------- */
+/* ---- metrics.c, answers.c: snapshot -> text. Pure. ------------------------------------------- */
 
 /* Prometheus text format 0.0.4. */
 void sw_admin__metrics_put(struct sw_out *out, const struct sw_admin_snapshot *s);
@@ -156,8 +153,7 @@ void sw_admin__error_put(struct sw_out *out, const char *text, const char *label
 /* What the largest of these texts can be: the sum of what is in it. */
 size_t sw_admin__page_bytes(size_t apps, size_t loops, size_t instances);
 
-/* ---- gather.c: the gateway's counters -> snapshot. Main thread.
- * ------------------------------------ */
+/* ---- gather.c: the gateway's counters -> snapshot. Main thread. ------------------------------ */
 
 struct sw_admin;
 /* Memory for the lists and what never changes. False: no memory. */
@@ -167,8 +163,7 @@ void sw_admin__gather_apps(struct sw_admin *a);   /* apps and instances */
 void sw_admin__gather_status(struct sw_admin *a); /* totals and store */
 void sw_admin__gather_all(struct sw_admin *a);
 
-/* ---- admin.c: endpoints
- * ------------------------------------------------------------------------------ */
+/* ---- admin.c: endpoints ---------------------------------------------------------------------- */
 
 enum sw_admin_kind { PAGE_METRICS, PAGE_APPS, PAGE_STATUS, PAGE_KIND_COUNT };
 /* A large answer's text. Several connections may read one. */
@@ -215,8 +210,7 @@ void sw_admin__fail(struct sw_admin_answer *ret_answer, unsigned status, const c
                     const char *label);
 void sw_admin__page_unref(struct sw_admin_page *page, size_t page_bytes);
 
-/* ---- conn.c
- * ------------------------------------------------------------------------------------------ */
+/* ---- conn.c ---------------------------------------------------------------------------------- */
 
 #define ADMIN_HEAD_BYTES_MAX   (8u * 1024u)
 #define ADMIN_TARGET_BYTES_MAX 1024u

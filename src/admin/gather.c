@@ -26,8 +26,7 @@ static uint64_t peek(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
-/* ---- sorting and finding: pure
- * ---------------------------------------------------------------------- */
+/* ---- sorting and finding: pure --------------------------------------------------------------- */
 
 static bool instance_less(const struct sw_admin_instance *a, const struct sw_admin_instance *b)
 {
@@ -100,8 +99,7 @@ struct sw_admin_row *sw_admin__row(struct sw_admin_snapshot *s, uint64_t key)
     return &s->rows[s->row_count - 1];
 }
 
-/* ---- at open
- * ------------------------------------------------------------------------------------------ */
+/* ---- at open --------------------------------------------------------------------------------- */
 
 /* Reads a small file of /proc whole; the length, 0: could not. */
 static size_t proc_read(const char *path, char *buf, size_t size)
@@ -195,8 +193,7 @@ void sw_admin__snapshot_fini(struct sw_admin *a)
     }
 }
 
-/* ---- apps
- * --------------------------------------------------------------------------------------------- */
+/* ---- apps ------------------------------------------------------------------------------------ */
 
 static void instance_add(void *arg, const struct sw_instance *i)
 {
@@ -238,8 +235,7 @@ void sw_admin__gather_apps(struct sw_admin *a)
     sw_admin__sort_instances(s->instances, s->instance_count);
 }
 
-/* ---- counters of workers
- * -------------------------------------------------------------------------------- */
+/* ---- counters of workers --------------------------------------------------------------------- */
 
 static void latency_add(struct sw_admin_latency *to, const struct sw_latency *from)
 {
@@ -331,8 +327,7 @@ void sw_admin__gather_status(struct sw_admin *a)
     }
 }
 
-/* ---- the process
- * ------------------------------------------------------------------------------------------ */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 /* Entries of /proc/self/fd. Since Linux 6.2 its size says so; before that it is 0 and they are
  * counted, without opendir, which allocates. What is open for counting counts too, but for ".",

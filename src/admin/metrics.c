@@ -131,8 +131,7 @@ static void histogram(struct sw_out *o, const char *name, const struct label *la
     sw_out_char(o, '\n');
 }
 
-/* ---- exchanges
- * ------------------------------------------------------------------------------------ */
+/* ---- exchanges ------------------------------------------------------------------------------- */
 
 static void exchanges(struct sw_out *o, const struct sw_admin_snapshot *s)
 {
@@ -226,8 +225,7 @@ static void traffic(struct sw_out *o, const struct sw_admin_snapshot *s)
            s->log_dropped);
 }
 
-/* ---- instances
- * ------------------------------------------------------------------------------------ */
+/* ---- instances ------------------------------------------------------------------------------- */
 
 enum instance_value { IN_FLIGHT, SESSIONS, CONNECTIONS, WAITING, ANSWERED, FAILED };
 
@@ -305,8 +303,7 @@ static void instances(struct sw_out *o, const struct sw_admin_snapshot *s)
                  "Exchanges in which an instance failed; from 0 with each incarnation.");
 }
 
-/* ---- store
- * ---------------------------------------------------------------------------------------- */
+/* ---- store ----------------------------------------------------------------------------------- */
 
 /* Bucket i counts commits that took less than 2^i * 10 us. The last one also has those that took
  * longer, so its bound is not told. */
@@ -353,8 +350,7 @@ static void store(struct sw_out *o, const struct sw_admin_snapshot *s)
     store_commits(o, t);
 }
 
-/* ---- loops and the process
- * ------------------------------------------------------------------------ */
+/* ---- loops and the process ------------------------------------------------------------------- */
 
 static uint64_t loop_value(const struct sw_loop_stats *l, size_t at, bool wide)
 {

@@ -4,8 +4,9 @@
  *                              ^         |         |        |
  *                              |         v         v        |
  *                              +--- another instance, if    |
- *                     ^            a repeat is safe         |
- *                     +-- a shared request that wrote and met a conflict: once more, exclusively
+ *                ^        |      a repeat is safe         |
+ *                +--------+ an id that was renewed meanwhile: into the line of the new one
+ *                +-- a shared request that wrote and met a conflict: once more, exclusively
  *   every state but DONE -> SEND: an answer of ours instead (SEND itself: the connection ends)
  *
  * The output gate is COMMIT: an app's answer has no other way to the client. Callbacks only record;
@@ -19,7 +20,7 @@
 static const uint32_t ex_arrows[EX_STATE_COUNT] = {
     [EX_ROUTE] = ONE(EX_ADMIT) | ONE(EX_SEND) | ONE(EX_DONE),
     [EX_ADMIT] = ONE(EX_LOAD) | ONE(EX_SEND) | ONE(EX_DONE),
-    [EX_LOAD] = ONE(EX_PICK) | ONE(EX_SEND) | ONE(EX_DONE),
+    [EX_LOAD] = ONE(EX_PICK) | ONE(EX_ADMIT) | ONE(EX_SEND) | ONE(EX_DONE),
     [EX_PICK] = ONE(EX_CONNECT) | ONE(EX_SEND) | ONE(EX_DONE),
     [EX_CONNECT] = ONE(EX_AWAIT) | ONE(EX_PICK) | ONE(EX_SEND) | ONE(EX_DONE),
     [EX_AWAIT] = ONE(EX_PICK) | ONE(EX_COMMIT) | ONE(EX_SEND) | ONE(EX_DONE),
@@ -289,6 +290,10 @@ static enum sw_ex_next ex_load(struct sw_exchange *x)
     case SW_STEP_FAIL:
         return ex_fail(x, x->ask.err);
     case SW_STEP_DONE:
+        if (x->exclusive && memcmp(&x->admit.key, &x->ask.key, sizeof(x->ask.key)) != 0) {
+            ex_leave_queue(x); /* a renewed id: one state, so one line, that of the new id */
+            return ex_to(x, EX_ADMIT);
+        }
         x->wait_until_ns = now_ns(x) + x->worker->config->timeouts.connect_ns;
         return ex_to(x, EX_PICK);
     }
@@ -311,13 +316,16 @@ static enum sw_ex_next ex_pick(struct sw_exchange *x)
     case SW_STEP_FAIL:
         if (x->ask.err == SW_E_NO_INSTANCE && x->ask.patience) {
             (void)sw_app_any(x->worker->apps, x->routed.route->app, &starting);
-            if (starting || x->ask.worth_waiting || x->ask.tried.tried_count > 0) {
+            if (starting || x->ask.worth_waiting ||
+                (x->ask.tried.tried_count > 0 && x->tried_err != SW_E_APP_SLOW)) {
                 x->ask.tried.tried_count = 0; /* the one that failed may be back as a new one */
                 ex_timer(x, now_ns(x) + PICK_AGAIN_NS);
                 return EX_WAIT;
             }
         }
-        return ex_fail(x, x->ask.err);
+        /* Nobody else is left: what went wrong with the last one tells more than that. */
+        return ex_fail(x, x->ask.err == SW_E_NO_INSTANCE && x->tried_err != SW_OK ? x->tried_err
+                                                                                 : x->ask.err);
     case SW_STEP_DONE:
         return ex_to(x, EX_CONNECT);
     }
@@ -365,6 +373,7 @@ static enum sw_ex_next ex_attempt_failed(struct sw_exchange *x, enum sw_err err)
     }
     if (!stale) {
         x->fresh_next = false;
+        x->tried_err = err;
         if (x->attempts >= app->retry_attempts || now_ns(x) >= x->deadline_ns ||
             !sw_app_retry_spend(x->worker->apps, x->routed.route->app, now_ns(x))) {
             sw_count(&x->worker->stats->retries_refused, 1);
@@ -737,7 +746,9 @@ void sw_exchange__client(struct sw_exchange *x)
 
     SW_ASSERT(x->magic == SW_EXCHANGE_MAGIC);
     SW_ASSERT(c != NULL);
-    if (c->broken || (c->eof && !x->body_in_done && c->in.bytes == 0)) {
+    /* Who closes while he waits in line has gone: nobody half-closes to wait, and whoever reloads
+     * a page would fill the line with requests that nobody reads. */
+    if (c->broken || (c->eof && (x->admit_pending || (!x->body_in_done && c->in.bytes == 0)))) {
         ex_client_gone(x);
         if (x->state == EX_DONE && !ex_pending(x)) {
             ex_free(x);

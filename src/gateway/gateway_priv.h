@@ -160,6 +160,7 @@ struct sw_exchange {
     bool head_sent;       /* the request's head was queued on this attempt */
     bool got_bytes;       /* the instance answered something on this attempt */
     bool fresh_next;      /* the next try takes no idle connection */
+    enum sw_err tried_err; /* why the last instance did not do */
     uint32_t attempts;
     uint32_t interim;
     uint64_t sent_ns;     /* when the request left: the app's time counts from here */

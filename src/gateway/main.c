@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WORKERS_MAX       64
+#define WORKERS_MAX       256 /* as the configuration's `workers` */
 #define MAIN_STREAMS_MAX  2048
 #define EXIT_START_FAILED 3
 

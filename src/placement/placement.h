@@ -111,10 +111,13 @@ struct sw_ask {
     /* the placement's own while it works */
     struct {
         struct sw_slice cookie_name; /* with __Host- where it applies */
-        bool from_cookie, cookie_present, needs_touch, followed, waiting;
+        bool from_cookie, cookie_present, needs_touch, waiting;
         bool new_id;                 /* this commit gives the visitor a new id */
+        bool had_state;              /* before it was read for another try */
         enum { SW_SESSION_DECIDE, SW_SESSION_COMMITTING, SW_SESSION_TOUCHING } phase;
-        uint32_t tries;              /* of a merge */
+        uint32_t followed;           /* aliases, from the cookie's id to the record */
+        uint32_t tries;              /* of an update that fits any version */
+        size_t mark;                 /* arena: what another try needs is below it */
         uint8_t id[32];
         struct sw_record record;
         struct sw_store_load load;

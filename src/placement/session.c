@@ -4,7 +4,9 @@
  *         makes a new one (no fixation). A renewed id leads to the new record for a while (alias).
  * commit  one compare-and-set against the version that was handed out, durable before the first
  *         byte of the answer leaves. Update-if-exists: an ended state stays ended (logout wins).
- *         A state is created at its first write, so visitors without state cost nothing.
+ *         A state is created at its first write, so visitors without state cost nothing. An end, a
+ *         patch under `merge` and anything under `last` fit a newer version too: they are tried
+ *         again on that, wherever it lies by then (a renewal moves it).
  *
  * Reading writes nothing until a tenth of the idle time has passed since the last touch.
  */
@@ -12,9 +14,10 @@
 
 #include "base/json.h"
 
-#define TOUCH_FRACTION  10
-#define ALIAS_S         10 /* how long an old id leads to the new one: parallel requests of a page */
-#define MERGE_TRIES_MAX 16
+#define TOUCH_FRACTION 10
+#define ALIAS_S        10 /* how long an old id leads to the new one: parallel requests of a page */
+#define ALIASES_MAX    8  /* renewals within that time which one old id still follows */
+#define TRIES_MAX      16 /* of an update that fits any version */
 
 static void session_load_done(struct sw_store_load *op)
 {
@@ -51,6 +54,7 @@ static enum sw_step session_load_start(struct sw_ask *ask)
 {
     struct sw_store_load *op = &ask->session.load;
 
+    ask->now_unix_s = sw_loop_now_unix_s(ask->env->loop); /* it may have waited in a queue */
     *op = (struct sw_store_load){
         .key = ask->key,
         .now_unix_s = ask->now_unix_s,
@@ -82,10 +86,11 @@ static enum sw_step session_loaded(struct sw_ask *ask, bool *ret_again)
     case SW_RECORD_TOMBSTONE:
         return session_absent(ask, SW_VERDICT_REVOKED);
     case SW_RECORD_ALIAS:
-        if (ask->session.followed || op->record.value.len != sizeof(ask->key.bytes)) {
+        if (ask->session.followed == ALIASES_MAX ||
+            op->record.value.len != sizeof(ask->key.bytes)) {
             return session_absent(ask, SW_VERDICT_EXPIRED);
         }
-        ask->session.followed = true;
+        ask->session.followed++;
         memcpy(ask->key.bytes, op->record.value.ptr, sizeof(ask->key.bytes));
         *ret_again = true;
         return SW_STEP_MORE;
@@ -181,6 +186,7 @@ static struct sw_store_commit *session_op(struct sw_ask *ask)
             return NULL;
         }
         ask->session.commit = op;
+        ask->session.mark = sw_arena_mark(ask->arena);
     }
     *op = (struct sw_store_commit){
         .now_unix_s = ask->now_unix_s,
@@ -210,15 +216,18 @@ static int64_t idle_end(const struct sw_ask *ask, int64_t absolute_unix_s)
     return absolute_unix_s > 0 ? SW_MIN(end, absolute_unix_s) : end;
 }
 
-/* Which version the write insists on. */
-static void session_expect(const struct sw_ask *ask, struct sw_write *w)
+static struct sw_version session_version(const struct sw_ask *ask)
 {
-    if (ask->routed->route->session.concurrency == SW_CONC_LAST) {
-        w->expect = ask->state_present ? SW_EXPECT_EXISTS : SW_EXPECT_ANY;
-        return;
-    }
-    w->expect = SW_EXPECT_VERSION;
-    w->version = ask->state_present ? ask->version : (struct sw_version){0, 0};
+    return ask->state_present ? ask->version : (struct sw_version){0, 0};
+}
+
+/* No state lives longer, used or not. Counted from its first write, by today's configuration. */
+static int64_t absolute_end(const struct sw_ask *ask)
+{
+    int64_t from = ask->state_present && !ask->session.new_id ? ask->session.record.created_unix_s
+                                                              : ask->now_unix_s;
+
+    return from + ask->routed->route->session.absolute_s;
 }
 
 static bool subject_changes(const struct sw_ask *ask)
@@ -238,7 +247,6 @@ static bool takes_new_id(const struct sw_ask *ask)
 
 static enum sw_step session_put(struct sw_ask *ask)
 {
-    const struct sw_config_route *route = ask->routed->route;
     struct sw_store_commit *op = session_op(ask);
     struct sw_write *w;
     struct sw_slice value;
@@ -252,41 +260,38 @@ static enum sw_step session_put(struct sw_ask *ask)
         return sw_place__fail(ask, err);
     }
     w = &op->writes[op->count++];
-    *w = (struct sw_write){.kind = SW_WRITE_PUT, .record = SW_RECORD_STATE, .key = ask->key};
-    w->value = value;
+    *w = (struct sw_write){
+        .kind = SW_WRITE_PUT,
+        .record = SW_RECORD_STATE,
+        .key = ask->key,
+        .expect = SW_EXPECT_VERSION,
+        .version = session_version(ask),
+        .value = value,
+    };
     w->subject = ask->update.has_subject ? ask->update.subject
                  : ask->state_present    ? ask->session.record.subject
                                          : (struct sw_slice){NULL, 0};
-    w->absolute_unix_s = ask->state_present ? ask->session.record.absolute_unix_s
-                                            : ask->now_unix_s + route->session.absolute_s;
-    session_expect(ask, w);
     ask->session.new_id = takes_new_id(ask);
     if (ask->session.new_id) {
-        struct sw_store_key old = ask->key;
-
         sw_random(ask->session.id, sizeof(ask->session.id));
         sw_sha256(sw_slice_of(ask->session.id, sizeof(ask->session.id)), w->key.bytes);
-        w->absolute_unix_s = ask->now_unix_s + route->session.absolute_s;
         if (ask->state_present) { /* rename and data are one compare-and-set: no fork */
-            struct sw_write *alias = &op->writes[op->count++];
-            uint8_t *to = (uint8_t *)sw_arena_bytes(ask->arena, sizeof(w->key.bytes));
-
-            if (to == NULL) {
-                return sw_place__fail(ask, SW_E_NO_MEMORY);
-            }
-            memcpy(to, w->key.bytes, sizeof(w->key.bytes));
-            *alias = *w;
-            alias->key = old;
-            alias->record = SW_RECORD_ALIAS;
-            alias->value = sw_slice_of(to, sizeof(w->key.bytes));
-            alias->subject = (struct sw_slice){NULL, 0};
-            alias->expires_unix_s = ask->now_unix_s + ALIAS_S;
-            alias->absolute_unix_s = alias->expires_unix_s;
+            op->writes[op->count++] = (struct sw_write){
+                .kind = SW_WRITE_PUT,
+                .record = SW_RECORD_ALIAS,
+                .key = ask->key,
+                .expect = SW_EXPECT_VERSION,
+                .version = ask->version,
+                .value = sw_slice_of(w->key.bytes, sizeof(w->key.bytes)),
+                .expires_unix_s = ask->now_unix_s + ALIAS_S,
+                .absolute_unix_s = ask->now_unix_s + ALIAS_S,
+            };
         }
-        w->expect = SW_EXPECT_VERSION;
         w->version = (struct sw_version){0, 0};
     }
-    w->expires_unix_s = idle_end(ask, w->absolute_unix_s);
+    w->expires_unix_s = idle_end(ask, absolute_end(ask));
+    /* an end the app has set is one that reading does not move */
+    w->absolute_unix_s = ask->update.ttl_s >= 0 ? w->expires_unix_s : absolute_end(ask);
     ask->session.phase = SW_SESSION_COMMITTING;
     return session_submit(ask, op);
 }
@@ -317,9 +322,10 @@ static enum sw_step session_delete(struct sw_ask *ask)
     op->writes[op->count++] = (struct sw_write){
         .kind = SW_WRITE_DELETE,
         .key = ask->key,
-        .expect = SW_EXPECT_EXISTS, /* logout wins, whatever version it meets */
-        /* a visitor's id is dead for good; an entity may be made again */
-        .expires_unix_s = ask->session.from_cookie ? ask->session.record.absolute_unix_s : 0,
+        .expect = SW_EXPECT_VERSION,
+        .version = ask->version,
+        /* a visitor's id is dead for good; an entity may be made again at once, with a new epoch */
+        .expires_unix_s = ask->session.from_cookie ? absolute_end(ask) : ask->now_unix_s - 1,
     };
     ask->session.phase = SW_SESSION_COMMITTING;
     return session_submit(ask, op);
@@ -349,14 +355,14 @@ static enum sw_step session_decide(struct sw_ask *ask)
     enum sw_err err = sw_update_read(ask->response, &ask->update);
     const struct sw_update *u = &ask->update;
 
+    ask->now_unix_s = sw_loop_now_unix_s(ask->env->loop); /* the app may have taken its time */
     if (err != SW_OK) {
         return sw_place__fail(ask, err);
     }
     if (!commits(u, ask->response->status)) {
         return SW_STEP_DONE; /* the app failed: its half-done update is not wanted */
     }
-    if (u->has_expect &&
-        !sw_version_eq(u->expect, ask->state_present ? ask->version : (struct sw_version){0, 0})) {
+    if (u->has_expect && !sw_version_eq(u->expect, session_version(ask))) {
         ask->verdict = SW_VERDICT_CONFLICTED;
         return sw_place__fail(ask, SW_E_CONFLICT);
     }
@@ -397,41 +403,61 @@ static enum sw_step session_committed(struct sw_ask *ask)
     return err == SW_OK ? SW_STEP_DONE : sw_place__fail(ask, err);
 }
 
+/* Does the update say the same of a newer version? */
+static bool fits_any_version(const struct sw_ask *ask)
+{
+    if (ask->update.has_expect) {
+        return false;
+    }
+    switch (ask->routed->route->session.concurrency) {
+    case SW_CONC_LAST:
+        return true;
+    case SW_CONC_MERGE:
+        return ask->update.kind != SW_UPDATE_SET;
+    case SW_CONC_SERIAL:
+    case SW_CONC_CAS:
+        return ask->update.kind == SW_UPDATE_DELETE; /* logout wins, whatever it meets */
+    }
+    SW_UNREACHABLE();
+}
+
+/* The newest state was read for another try. */
+static enum sw_step session_reloaded(struct sw_ask *ask)
+{
+    if (!ask->session.had_state || ask->state_present) {
+        return session_decide(ask);
+    }
+    ask->verdict = SW_VERDICT_REVOKED; /* it was ended meanwhile, and nothing makes it rise again */
+    return ask->update.kind == SW_UPDATE_DELETE ? clear_cookie(ask)
+                                                : sw_place__fail(ask, SW_E_STATE_GONE);
+}
+
 /* The same update on the newest state, until nobody came in between. */
 static enum sw_step session_again(struct sw_ask *ask)
 {
     enum sw_step step;
 
-    if (++ask->session.tries > MERGE_TRIES_MAX) {
+    if (++ask->session.tries > TRIES_MAX) {
+        ask->verdict = SW_VERDICT_CONFLICTED;
         return sw_place__fail(ask, SW_E_CONFLICT);
     }
+    sw_arena_reset(ask->arena, ask->session.mark);
+    ask->session.had_state = ask->state_present;
     ask->session.phase = SW_SESSION_DECIDE;
-    ask->session.followed = false; /* it may have got a new id meanwhile */
+    ask->session.followed = 0; /* it may have got a new id meanwhile */
     step = session_load(ask);
-    if (step != SW_STEP_DONE) {
-        SW_ASSERT(step == SW_STEP_FAIL || ask->session.waiting);
-        return step;
-    }
-    return session_decide(ask);
+    return step == SW_STEP_DONE ? session_reloaded(ask) : step;
 }
 
 static enum sw_step session_conflict(struct sw_ask *ask, enum sw_err err)
 {
-    enum sw_concurrency concurrency = ask->routed->route->session.concurrency;
-    bool ends = ask->update.kind == SW_UPDATE_DELETE;
-
-    if (err == SW_E_STATE_GONE && ends) { /* somebody else ended it first: it is ended */
-        ask->verdict = SW_VERDICT_REVOKED;
-        return clear_cookie(ask);
-    }
-    /* `merge` patches the newest state; a logout wins, also over a new id that came in between, and
-     * so does the last writer of `last`. */
-    if (err == SW_E_CONFLICT && !ask->update.has_expect &&
-        (ends || concurrency == SW_CONC_LAST ||
-         (concurrency == SW_CONC_MERGE && ask->update.kind == SW_UPDATE_PATCH))) {
+    if (err == SW_E_CONFLICT && fits_any_version(ask)) {
         return session_again(ask);
     }
     ask->verdict = err == SW_E_STATE_GONE ? SW_VERDICT_REVOKED : SW_VERDICT_CONFLICTED;
+    if (err == SW_E_STATE_GONE && ask->update.kind == SW_UPDATE_DELETE) {
+        return clear_cookie(ask); /* somebody else ended it first: it is ended */
+    }
     return sw_place__fail(ask, err);
 }
 
@@ -443,16 +469,13 @@ static enum sw_step session_commit(struct sw_ask *ask)
     if (!ask->session.waiting) {
         return session_decide(ask);
     }
-    ask->session.waiting = false;
-    switch (ask->session.phase) {
-    case SW_SESSION_DECIDE: /* the load of a merge was answered */
-        ask->session.waiting = true;
+    if (ask->session.phase == SW_SESSION_DECIDE) { /* the load of another try was answered */
         step = session_load(ask);
-        return step == SW_STEP_DONE ? session_decide(ask) : step;
-    case SW_SESSION_TOUCHING:
+        return step == SW_STEP_DONE ? session_reloaded(ask) : step;
+    }
+    ask->session.waiting = false;
+    if (ask->session.phase == SW_SESSION_TOUCHING) {
         return SW_STEP_DONE;
-    case SW_SESSION_COMMITTING:
-        break;
     }
     SW_ASSERT(op != NULL);
     ask->commit_ns = op->done_ns > op->queued_ns ? op->done_ns - op->queued_ns : 1;

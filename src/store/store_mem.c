@@ -143,17 +143,16 @@ static struct mem_record *record_new(const struct sw_store_key *key, const struc
         return NULL;
     }
     at = (char *)(r + 1);
-    r->key = *key;
-    r->record = *from;
-    r->record.subject = sw_slice_of(at, from->subject.len);
     if (from->subject.len > 0) {
         memcpy(at, from->subject.ptr, from->subject.len);
     }
-    at += from->subject.len;
-    r->record.value = sw_slice_of(at, from->value.len);
     if (from->value.len > 0) {
-        memcpy(at, from->value.ptr, from->value.len);
+        memcpy(at + from->subject.len, from->value.ptr, from->value.len);
     }
+    r->key = *key;
+    r->record = *from;
+    r->record.subject = (struct sw_slice){at, from->subject.len};
+    r->record.value = (struct sw_slice){at + from->subject.len, from->value.len};
     return r;
 }
 

@@ -289,12 +289,13 @@ def test_output_flood(gateway):
     g.out.write_text("")
 
 
-def test_nobody_reads_our_output(tmp_path):
+@pytest.mark.parametrize("access", ["off", "stdout"])
+def test_nobody_reads_our_output(tmp_path, access):
     """The pipe of whoever started us is full: apps are served all the same, and we end when told."""
     port, admin = free_port(), free_port()
     process = subprocess.Popen(
         [BINARY, "run", "--state", "none", "--replicas", "1", "--listen", f"127.0.0.1:{port}", "--admin",
-         f"127.0.0.1:{admin}", "--", *[a.replace("$$", "$") for a in app_command()]],
+         f"127.0.0.1:{admin}", "--access-log", access, "--", *[a.replace("$$", "$") for a in app_command()]],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path)
     try:
         def healthy():

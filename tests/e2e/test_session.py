@@ -70,7 +70,7 @@ ROUTES = [
     route("cas", concurrency="cas"), route("merge", concurrency="merge"), route("last", concurrency="last"),
     route("line", queue={"length": 2, "wait": "3s"}), route("wait", queue={"length": 64, "wait": "200ms"}),
     route("room", path="/room/{room}/*", key="path.room"), route("hdr", key="header.X-Room"),
-    route("qry", key="query.room"), route("lastroom", path="/lastroom/{room}", key="path.room", concurrency="last"),
+    route("qry", key="query.room"), route("lastroom", path="/lastroom/{room}/*", key="path.room", concurrency="last"),
     route("secure", cookie={"secure": "yes", "same-site": "strict"}, path="/secure/*"),
 ]
 # A cookie of its own where the attributes differ.
@@ -302,7 +302,7 @@ def test_headers_of_a_known_visitor(world):
 
 @pytest.mark.parametrize("method, mode", [("GET", "shared"), ("HEAD", "shared"), ("OPTIONS", "shared"),
                                           ("POST", "exclusive"), ("PUT", "exclusive"), ("PATCH", "exclusive"),
-                                          ("DELETE", "exclusive"), ("PROPFIND", "exclusive")])
+                                          ("DELETE", "exclusive"), ("FROB", "exclusive")])
 def test_mode(world, method, mode):
     visitor = Visitor(world)
     visitor.set({})

@@ -30,6 +30,7 @@ struct app_conn {
     uint64_t body_got;
     bool state_present;
     struct list list;
+    char version[SW_VERSION_TEXT_MAX];
     bool answered; /* early, while the body still comes */
     bool close_after;
     uint64_t tunnel_bytes;
@@ -129,6 +130,15 @@ static void put_update(struct app_conn *c)
         }
         if (c->act == ACT_RENEW) {
             pump_printf(p, "Stateway-Renew: ?1\r\n");
+        }
+        if (chance(c->w, 10)) {
+            pump_printf(p, "Stateway-Expect: %s\r\n", c->version);
+        }
+        if (c->act != ACT_FAIL && chance(c->w, 10)) {
+            pump_printf(p, "Stateway-Commit: %s\r\n", chance(c->w, 50) ? "always" : "2xx");
+        }
+        if (!c->w->plan.expiry && chance(c->w, 10)) {
+            pump_printf(p, "Stateway-TTL: %lu\r\n", 600 + pick(c->w, 1000));
         }
         if (c->act == ACT_TWO) {
             pump_printf(p, "stateway-delete: ?1\r\n");
@@ -383,6 +393,7 @@ static void check_forwarded(struct app_conn *c, const struct sw_head *h)
 
         if (sw_slice_eq_nocase(f->name, SW_S("Stateway-Version"))) {
             versions++;
+            (void)snprintf(c->version, sizeof(c->version), "%.*s", SW_SARG(f->value));
         } else if (sw_slice_eq_nocase(f->name, SW_S("Stateway-State"))) {
             states++;
             if (!state_parse(f->value, c->r->route == ROUTE_MERGE, &c->list)) {

@@ -7,7 +7,6 @@
 
 #define CLIENT_FIELDS 128u
 #define PATIENCE_NS   (40 * SW_NS_PER_S) /* longer than any exchange may take in this world */
-#define TUNNEL_BYTES  3000u
 
 enum client_state { CL_THINKING, CL_CONNECTING, CL_BUSY, CL_FINISHED };
 
@@ -326,6 +325,57 @@ static void put_request(struct client *c, const struct req *r)
     }
 }
 
+/* What must never reach an app. */
+static void put_bad_request(struct client *c)
+{
+    static const char *const bad[] = {
+        "GET /plain/x HTTP/1.1\r\n\r\n",
+        "GET /plain/x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /plain/x HTTP/1.1\nHost: a\n\n",
+        "GET /plain/x  HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /plain/x HTTP/2.0\r\nHost: a\r\n\r\n",
+        "POST /plain/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n0\r\n\r\n",
+        "POST /plain/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 4\r\n\r\nabc",
+        "POST /plain/x HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\nabc",
+        "POST /plain/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n",
+        "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+        "GET /plain/x HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        "GET /plain/x HTTP/1.1\r\nHost: a\r\nX-Sl", /* and no more comes: 408 */
+        "GET",
+    };
+    struct req *r = req_new(c->w);
+    struct pump *p = &c->out;
+    uint64_t at = pick(c->w, SW_COUNTOF(bad) + 2);
+
+    r->client = c->index;
+    r->route = ROUTE_PLAIN;
+    r->act = ACT_OK;
+    r->refused = true;
+    r->framing = 'l';
+    r->method = SW_METHOD_GET;
+    c->flight[c->flight_count++] = r;
+    oracle_sent(c->w, r);
+    c->left--;
+    if (at < SW_COUNTOF(bad)) {
+        pump_printf(p, "%s", bad[at]);
+    } else if (at == SW_COUNTOF(bad)) {
+        pump_printf(p, "GET /plain/x HTTP/1.1\r\nHost: a\r\n");
+        for (unsigned i = 0; i < 200; i++) {
+            pump_printf(p, "X-Many-%u: %u\r\n", i, i);
+        }
+        pump_printf(p, "\r\n");
+    } else {
+        pump_printf(p, "GET /plain/x HTTP/1.1\r\nHost: a\r\nX-Big: ");
+        for (unsigned i = 0; i < 100; i++) {
+            pump_printf(p, "%0500u", i);
+        }
+        pump_printf(p, "\r\n\r\n");
+    }
+}
+
 static void client_send(struct client *c)
 {
     struct world *w = c->w;
@@ -341,6 +391,10 @@ static void client_send(struct client *c)
         count = 1 + (uint32_t)pick(w, PIPELINE_MAX);
     }
     c->out.trickle = w->plan.aborts && !c->examiner && chance(w, 15);
+    if (w->plan.bad_clients && !c->examiner && c->left > 0 && chance(w, 25)) {
+        put_bad_request(c);
+        count = 0;
+    }
     while (c->flight_count < count && w->req_count < REQS_MAX) {
         struct req *r = choose(c);
 
@@ -454,7 +508,7 @@ static bool client_head(struct client *c)
     struct sw_head h = {.fields = fields, .field_max = CLIENT_FIELDS};
     struct world *w = c->w;
     struct sw_parsed p;
-    char text[TUNNEL_BYTES];
+    char text[4096];
 
     if (c->flight_count == 0) {
         broken(w, "client %u got bytes it did not ask for: %.*s", c->index,
@@ -475,12 +529,14 @@ static bool client_head(struct client *c)
             broken(w, "request %u: 101 nobody asked for", c->flight[0]->id);
         }
         c->tunnel = true;
-        c->tunnel_sent = TUNNEL_BYTES;
+        c->tunnel_sent = 1 + c->flight[0]->answer_bytes;
         c->tunnel_got = 0;
         c->flight[0]->status = 101;
         bytes_drop(&c->in, p.consumed);
-        body_fill(c->flight[0]->id, true, 0, text, TUNNEL_BYTES);
-        pump_put(&c->out, text, TUNNEL_BYTES);
+        for (uint64_t at = 0; at < c->tunnel_sent; at += sizeof(text)) {
+            body_fill(c->flight[0]->id, true, at, text, sizeof(text));
+            pump_put(&c->out, text, SW_MIN(sizeof(text), c->tunnel_sent - at));
+        }
         pump_run(&c->out);
         return true;
     }

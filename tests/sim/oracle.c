@@ -52,8 +52,10 @@ void oracle_sent(struct world *w, struct req *r)
         for (uint32_t i = 0; i < w->cookie_count;
              i++) { /* an old id leads to the new one for a while */
             w->cookies[i].renew_asked |= w->cookies[i].session == s;
-        }        r->renews_open = s->renews_sent > s->renews_acked;
+        }
+        r->renews_open = s->renews_sent > s->renews_acked;
         r->renews_at = ++s->renews_sent;
+        s->renew_ns = s->renews_sent == 1 ? now_ns(w) : s->renew_ns;
         s->moved = true;
     }
     if (writes(r) && r->method == SW_METHOD_GET) {
@@ -136,6 +138,11 @@ static void chain_seen(struct world *w, struct req *r, struct session *s, const 
 {
     uint32_t common = SW_MIN(l->n, s->chain.n);
 
+    if (w->plan.expiry && s->route == ROUTE_ROOM) { /* it may begin anew at any time */
+        check_ids(w, r, l, 0);
+        return;
+    }
+
     for (uint32_t i = 0; i < common; i++) {
         if (l->ids[i] != s->chain.ids[i]) {
             broken(w, "request %u: update %u of session %u was %u and is %u", r->id, i, s->serial,
@@ -174,11 +181,17 @@ static void set_add(struct world *w, struct session *s, uint32_t id)
     }
 }
 
+#define OLD_ID_NS (8 * SW_NS_PER_S)
+
 /* The state was not there. May that be? */
 static void absent(struct world *w, const struct req *r, const struct session *s)
 {
-    if (s->end_asked || (r->cookie != NULL && r->cookie->renew_asked)) {
+    if (s->end_asked || w->plan.expiry) {
         return;
+    }
+    if (r->cookie != NULL && r->cookie->renew_asked &&
+        (s->renews_sent > 1 || now_ns(w) > s->renew_ns + OLD_ID_NS)) {
+        return; /* an old id leads to the new one for ten seconds, and one step far */
     }
     if (r->acked_before > 0 ||
         (s->route == ROUTE_MERGE && s->set.n > 0 && s->set_acked_ns[0] < r->sent_ns)) {
@@ -247,7 +260,8 @@ static void answered_list(struct world *w, struct req *r, struct visitor *v, str
         if (set_cookie.ptr == NULL || set_cookie.len == 0) {
             broken(w, "request %u: renewed without a new cookie", r->id);
         }
-        k = cookie_new(w, s, set_cookie);        renewed(s, r, k);
+        k = cookie_new(w, s, set_cookie);
+        renewed(s, r, k);
         if (v != NULL) {
             v->jar[r->route] = k;
         }
@@ -284,8 +298,9 @@ static void answered_set(struct world *w, struct req *r, struct visitor *v, cons
         if (s == NULL) {
             s = fresh(w, r, v, set_cookie);
         } else {
-            struct cookie *k = cookie_new(w, s, set_cookie);            renewed(s, r, k);
-if (v != NULL) {
+            struct cookie *k = cookie_new(w, s, set_cookie);
+            renewed(s, r, k);
+            if (v != NULL) {
                 v->jar[r->route] = k;
             }
         }
@@ -308,6 +323,9 @@ void oracle_answered(struct world *w, struct req *r, struct visitor *v, const st
     r->done_ns = now_ns(w);
     w->answered++;
     w->by_status[r->status % SW_COUNTOF(w->by_status)]++;
+    if (r->refused) {
+        broken(w, "request %u: an app answered what should have been refused", r->id);
+    }
     if (r->executed == 0) {
         broken(w, "request %u: answered, and no app executed it", r->id);
     }
@@ -352,7 +370,7 @@ static bool may_fail_in_calm(const struct world *w, const struct req *r)
     const struct session *s = r->session;
     bool conflict = strcmp(r->error, "conflict") == 0 || strcmp(r->error, "state-gone") == 0;
 
-    if (!act_is_plain(r->act)) {
+    if (!act_is_plain(r->act) || r->refused) {
         return true;
     }
     if (conflict) {

@@ -69,6 +69,16 @@ const char *const configs[] = {
          "timeout: 300ms },\n"
          "                balance: round-robin, retry: { attempts: 3, budget: 100%, per-try: 500ms "
          "} } }\n" ROUTES(", queue: { length: 8, wait: 1s }, inline: 100", ", on-loss: fail"),
+
+    HEAD "timeouts: { head: 2s, idle: 3s, body: 2s, send: 2s, connect: 500ms, response: 2s, "
+         "exchange: 8s, stop: 3s }\n"
+         "limits: { connections: 64, head: 16KiB, fields: 60, target: 2KiB, body: 300KiB, "
+         "replay-buffer: 8KiB }\n"
+         "apps: { shop: { command: [app], replicas: 3, health: { path: /healthz, interval: 500ms, "
+         "timeout: 300ms },\n"
+         "                drain: { deadline: 2s }, limits: { connections: 16, pending: 32 } } "
+         "}\n" ROUTES(", queue: { length: 16, wait: 4s }, idle: 3s, absolute: 8s",
+                      ", idle: 2s, absolute: 5s"),
 };
 const uint32_t config_count = SW_COUNTOF(configs);
 struct run_total run_total;
@@ -171,6 +181,8 @@ static void plan_make(struct world *w)
     p->bad_apps = third(w);
     p->aborts = third(w);
     p->tight = pick(w, 5) == 0;
+    p->bad_clients = third(w);
+    p->expiry = p->variant == 4;
 }
 
 static struct sw_store_fault store_fault(void *arg, const struct sw_store_commit *op)
@@ -207,6 +219,12 @@ static void on_trouble(struct sw_timer *t, void *arg)
         return;
     }
     super_trouble(w);
+    if (w->plan.expiry && chance(w, 20)) {
+        int64_t ms = (int64_t)pick(w, 8000) - 4000;
+
+        note(w, "the clock is set by %ld ms", ms);
+        sw_sim_wall_step(w->sim, ms * (int64_t)SW_NS_PER_MS);
+    }
     sw_timer_start(w->outside, t,
                    now_ns(w) + (1 + pick(w, w->plan.trouble_every_ms)) * SW_NS_PER_MS);
 }

@@ -1,9 +1,10 @@
 /* tests/sim/sim_main.c - runs seeds.
  *
  *   sim --seed N            one run, with every event on stdout
- *   sim --quiet-seed N      one run, without *   sim --seeds FROM COUNT  many; each that fails is named with the command that replays it
- *   sim --here FROM COUNT   many in this process, until one fails (for coverage and profilers)
-*
+ *   sim --quiet-seed N      one run, without *   sim --seeds FROM COUNT  many; each that fails is
+ * named with the command that replays it sim --here FROM COUNT   many in this process, until one
+ * fails (for coverage and profilers)
+ *
  * Many runs happen in child processes of some hundred seeds each: a failed assertion ends the
  * child, the parent tells the seed and goes on behind it.
  */
@@ -29,7 +30,8 @@ static uint64_t number(const char *text)
     uint64_t value;
 
     if (text == NULL || !sw_slice_u64(sw_slice_cstr(text), &value)) {
-        fprintf(stderr, "usage: sim --seed N | --quiet-seed N | --seeds FROM COUNT | --here FROM COUNT\n");
+        fprintf(stderr,
+                "usage: sim --seed N | --quiet-seed N | --seeds FROM COUNT | --here FROM COUNT\n");
         exit(2);
     }
     return value;
@@ -143,7 +145,8 @@ int main(int argc, char **argv)
     }
     if (argc == 4 && strcmp(argv[1], "--seeds") == 0) {
         return run_many(argv[0], number(argv[2]), number(argv[3]));
-    }    if (argc == 4 && strcmp(argv[1], "--here") == 0) {
+    }
+    if (argc == 4 && strcmp(argv[1], "--here") == 0) {
         uint64_t from = number(argv[2]), count = number(argv[3]);
 
         for (uint64_t seed = from; seed < from + count; seed++) {

@@ -103,13 +103,15 @@ struct req {
     enum act act;
     enum sw_method method;
     bool idempotent, http10, upgrade;
+    bool refused; /* the gateway itself must answer: malformed, or no route */
     char framing; /* of the answer: l, c, x */
     uint32_t room, body_bytes, answer_bytes;
     bool chunked;            /* its body */
     struct cookie *cookie;   /* it was sent with; NULL: none */
     struct session *session; /* of the cookie, or of the room */
     uint32_t acked_before;   /* length of the session's acknowledged list when it was sent */
-    bool gone_before;        /* the session's end was acknowledged when it was sent */    uint32_t renews_at;      /* of the session when it was sent, with this one */
+    bool gone_before;        /* the session's end was acknowledged when it was sent */
+    uint32_t renews_at;      /* of the session when it was sent, with this one */
     bool renews_open;        /* others were on their way */
     uint64_t sent_ns, done_ns;
     enum outcome outcome;
@@ -127,10 +129,11 @@ struct session {
     uint32_t acked;    /* of it, in acknowledged answers */
     struct list set;   /* ROUTE_MERGE: acknowledged members */
     uint64_t set_acked_ns[LIST_MAX];
-    bool end_asked;  /* somebody sent a logout */
-    bool ended;      /* and it was acknowledged */
+    bool end_asked; /* somebody sent a logout */
+    bool ended;     /* and it was acknowledged */
     uint32_t renews_sent, renews_acked;
-    bool moved;      /* a new id was asked for, or written beside the queue: conflicts may come */
+    uint64_t renew_ns; /* when the first was sent */
+    bool moved;        /* a new id was asked for, or written beside the queue: conflicts may come */
 };
 
 struct cookie {
@@ -287,8 +290,10 @@ struct plan {
     bool bad_apps; /* acts that fail */
     bool aborts;   /* clients leave, trickle, half-close */
     bool pipelining;
-    bool parallel; /* clients share visitors */
-    bool tight;    /* few buffers and slots */
+    bool parallel;    /* clients share visitors */
+    bool tight;       /* few buffers and slots */
+    bool bad_clients; /* malformed requests, slow heads */
+    bool expiry;      /* states live for seconds, and somebody sets the clock */
     uint32_t trouble_every_ms;
     struct sw_sim_faults faults;
 };

@@ -75,7 +75,9 @@ class Services:
 
     def __call__(self, engine):
         if engine not in self.running:
-            self.running[engine] = Gateway(self.config(engine), engine=engine, log_level="info")
+            one = self.running[engine] = Gateway(self.config(engine), engine=engine, log_level="info", ready=False)
+            one.wait_log("a/1 is healthy", 30)  # /readyz asks for every app; one may be down by intention
+            one.family()
         return self.running[engine]
 
     def close(self):

@@ -139,8 +139,7 @@ static void has_line(const char *text, const char *line)
     }
 }
 
-/* ---- what every metrics text must be
- * -------------------------------------------------------------- */
+/* ---- what every metrics text must be --------------------------------------------------------- */
 
 #define SEEN_MAX 65536
 struct seen {
@@ -216,8 +215,7 @@ static void promtool(struct sw_slice text)
     assert_int_equal(pclose(p), 0);
 }
 
-/* ---- metrics
- * ----------------------------------------------------------------------------------------- */
+/* ---- metrics --------------------------------------------------------------------------------- */
 
 static void metrics(void **state)
 {
@@ -354,7 +352,7 @@ static void largest(void **state)
     sw_admin__apps_put(&out, s);
     assert_false(out.overflowed);
     assert_int_equal(sw_json_check(sw_out_done(&out)).err, SW_OK);
-    for (size_t cut = 0; cut < len; cut += 9973) {
+    for (size_t cut = 0; cut < len; cut += len / 9) {
         out = sw_out_init(text, cut);
         sw_admin__metrics_put(&out, s);
         assert_true(out.overflowed);
@@ -367,8 +365,7 @@ static void largest(void **state)
     snapshot_free(s);
 }
 
-/* ---- JSON
- * -------------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void apps_json(void **state)
 {
@@ -439,8 +436,7 @@ static void status_json(void **state)
     snapshot_free(s);
 }
 
-/* ---- order
- * --------------------------------------------------------------------------------------------- */
+/* ---- order ----------------------------------------------------------------------------------- */
 
 static void sorted(void **state)
 {

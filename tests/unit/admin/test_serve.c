@@ -9,8 +9,7 @@
 #include "io/sim.h"
 #include "world.h"
 
-/* ---- a client
- * ------------------------------------------------------------------------------------------- */
+/* ---- a client -------------------------------------------------------------------------------- */
 
 #define CLIENT_BYTES (1u << 20)
 struct client {
@@ -108,8 +107,7 @@ static void client_free(struct client *c)
     free(c);
 }
 
-/* ---- the world
- * -------------------------------------------------------------------------------------------- */
+/* ---- the world ------------------------------------------------------------------------------- */
 
 static void serve_init(struct serve *v, uint64_t seed, const struct sw_sim_faults *faults,
                        uint32_t buffers)

@@ -132,10 +132,10 @@ static void count_exactly(const struct maker *maker, enum sw_sync sync)
             pthread_create(&threads[i], NULL, i < WRITERS ? writer : reader, &workers[i]), 0);
     }
     for (size_t i = 0; i < SW_COUNTOF(workers); i++) {
-        if (i == WRITERS) {
-            over = true;
-        }
+        over = i >= WRITERS; /* the readers go on until the last writer is done */
         pthread_join(threads[i], NULL);
+    }
+    for (size_t i = 0; i < SW_COUNTOF(workers); i++) {
         assert_false(workers[i].failed);
         conflicts += workers[i].conflicts;
     }

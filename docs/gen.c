@@ -1,0 +1,108 @@
+/* docs/gen.c - prints the pages that are made from the program's own tables: limits, errors.
+ *
+ * `script/docs` writes them; a test compares them with what is in the tree.
+ */
+#include "app/control.h"
+#include "base/json.h"
+#include "config/config.h"
+#include "gateway/gateway_priv.h"
+
+struct fixed {
+    const char *name;
+    unsigned long long value;
+    const char *unit, *text;
+};
+
+static const struct fixed fixed_limits[] = {
+    {"SW_LISTEN_MAX", SW_LISTEN_MAX, "addresses", "`listen`; more are an error of the configuration"},
+    {"SW_APPS_MAX", SW_APPS_MAX, "apps", "more are an error of the configuration"},
+    {"SW_REPLICAS_MAX", SW_REPLICAS_MAX, "instances of an app",
+     "`replicas` and `servers`; more are an error of the configuration"},
+    {"SW_ROUTES_MAX", SW_ROUTES_MAX, "routes", "more are an error of the configuration"},
+    {"SW_ROUTE_SEGMENTS_MAX", SW_ROUTE_SEGMENTS_MAX, "segments of a route's path",
+     "more are an error of the configuration"},
+    {"SW_ROUTE_CAPTURES_MAX", SW_ROUTE_CAPTURES_MAX, "names in a route's path",
+     "more are an error of the configuration"},
+    {"SW_CONTROL_INSTANCES", SW_CONTROL_INSTANCES, "processes of apps",
+     "a further start is refused and logged"},
+    {"SW_JSON_DEPTH_MAX", SW_JSON_DEPTH_MAX, "levels of a state's JSON", "deeper: 502 `update-json`"},
+    {"SW_JSON_MEMBERS_MAX", SW_JSON_MEMBERS_MAX, "members of one object of a state",
+     "more: 502 `update-json`"},
+    {"SW_SUBJECT_BYTES_MAX", SW_SUBJECT_BYTES_MAX, "bytes of a subject", "longer: 502 `update-syntax`"},
+    {"SW_KEYS_MAX", SW_KEYS_MAX, "keys of the ring", "more: the gateway does not start"},
+    {"SW_LEDGER_MAX", SW_LEDGER_MAX, "sticky visitors counted per app",
+     "beyond it they are served, but a drain waits for the idle time"},
+    {"SW_BUF_BYTES", SW_BUF_BYTES, "bytes of a buffer of the loop",
+     "no buffer left: the reader waits, or the exchange gets 503 `no-buffers`"},
+    {"SW_RELAY_HIGH_BYTES", SW_RELAY_HIGH_BYTES, "bytes queued for one side of an exchange",
+     "beyond it the other side is not read"},
+    {"SW_TRAILER_BYTES_MAX", SW_TRAILER_BYTES_MAX, "bytes of an answer's trailer section",
+     "longer: the answer is cut off, visibly"},
+    {"SW_INTERIM_MAX", SW_INTERIM_MAX, "1xx heads of one answer", "more: 502 `app-head`"},
+    {"SW_TUNNEL_IDLE_NS", SW_TUNNEL_IDLE_NS / SW_NS_PER_S, "seconds of silence of a tunnel",
+     "then both sides are closed"},
+    {"SW_LINGER_NS", SW_LINGER_NS / SW_NS_PER_S, "seconds for a client to take its last answer",
+     "then its connection is closed"},
+    {"SW_STATS_ROWS", SW_STATS_ROWS, "combinations of app, placement, status and verdict per worker",
+     "further ones are counted together"},
+};
+
+static void print_limits(void)
+{
+    const struct sw_config_key_doc *docs;
+    size_t count = sw_config_key_docs(&docs);
+
+    printf("# Limits\n\n"
+           "Made by `script/docs` from the tables that the program reads. Every queue, buffer and table "
+           "has an end, and here stands what happens there.\n\n"
+           "## By configuration\n\n| key | unit | default | at the edge |\n|---|---|---|---|\n");
+    for (size_t i = 0; i < count; i++) {
+        const struct sw_config_key_doc *d = &docs[i];
+
+        if (d->dflt != NULL && (strstr(d->type, "size") != NULL || strstr(d->type, "number") != NULL ||
+                                strstr(d->type, "duration") != NULL || strstr(d->type, "percent") != NULL)) {
+            printf("| `%s` | %s | %s | %s |\n", d->path, d->type, d->dflt, d->text);
+        }
+    }
+    printf("\n## Built in\n\n| name | limit | at the edge |\n|---|---|---|\n");
+    for (size_t i = 0; i < SW_COUNTOF(fixed_limits); i++) {
+        const struct fixed *f = &fixed_limits[i];
+
+        printf("| `%s` | %llu %s | %s |\n", f->name, f->value, f->unit, f->text);
+    }
+}
+
+static void print_errors(void)
+{
+    static const char *const levels[] = {"error", "warn", "info", "debug"};
+
+    printf("# Errors\n\n"
+           "Made by `script/docs` from `src/base/errors.def`. The label stands in the header "
+           "`Stateway-Error`, in the access log (`error=`) and in the metric `stateway_errors_total`. "
+           "Status `-`: the connection is closed.\n\n"
+           "| label | status | log level | meaning |\n|---|---|---|---|\n");
+    for (int i = 1; i < SW_E_COUNT; i++) {
+        enum sw_err err = (enum sw_err)i;
+        char status[8] = "-";
+
+        if (sw_err_status(err) != 0) {
+            snprintf(status, sizeof(status), "%u", sw_err_status(err));
+        }
+        printf("| `%s` | %s | %s | %s |\n", sw_err_label(err), status, levels[sw_err_level(err)],
+               sw_err_text(err));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "limits") == 0) {
+        print_limits();
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "errors") == 0) {
+        print_errors();
+        return 0;
+    }
+    fprintf(stderr, "usage: gen limits|errors\n");
+    return 2;
+}
