@@ -19,7 +19,8 @@ _Static_assert(SW_JSON_OPEN_MAX < UINT16_MAX, "slots hold index + 1 in 16 bits")
 _Static_assert(SW_JSON_MEMBERS_MAX <= SW_JSON_OPEN_MAX, "one object must fit");
 _Static_assert(SW_JSON_DEPTH_MAX <= 64, "one bit a level");
 
-/* ---- bytes ------------------------------------------------------------------------------------ */
+/* ---- bytes ------------------------------------------------------------------------------------
+ */
 
 /* A byte of a string that needs a look: control, quote, backslash, DEL, above ASCII. */
 static bool special(unsigned char c)
@@ -40,8 +41,8 @@ static const char *plain_end(const char *p, const char *end)
         slash = w ^ (ones * '\\');
         del = w ^ (ones * 0x7f);
         /* (x - 1) & ~x has its top bit set where a byte of x is zero; below 0x20 likewise */
-        hits = ((w - ones * 0x20) & ~w) | w | ((quote - ones) & ~quote) | ((slash - ones) & ~slash) |
-               ((del - ones) & ~del);
+        hits = ((w - ones * 0x20) & ~w) | w | ((quote - ones) & ~quote) |
+               ((slash - ones) & ~slash) | ((del - ones) & ~del);
         if ((hits & tops) != 0) {
             break;
         }
@@ -181,7 +182,8 @@ static void put_escaped(struct sw_out *out, uint32_t cp)
     put_unit(out, 0xdc00 + (cp & 0x3ff));
 }
 
-/* ---- names: compared as characters, however they were written ---------------------------------- */
+/* ---- names: compared as characters, however they were written ----------------------------------
+ */
 
 /* The bytes of a string's inside, unescaped, one by one. */
 struct chars {
@@ -317,7 +319,8 @@ static const char *quote_at(const char *p, const char *end)
     }
 }
 
-/* ---- check ------------------------------------------------------------------------------------- */
+/* ---- check -------------------------------------------------------------------------------------
+ */
 
 struct open_name {
     uint32_t hash;
@@ -328,10 +331,10 @@ struct checker {
     const char *text, *p, *end;
     const char *why;
     size_t depth;
-    uint64_t objects;      /* bit depth - 1: this level is an object */
-    uint64_t tabled;       /* bit depth - 1: its names are in the table */
-    bool table_clean;      /* slots were zeroed */
-    size_t open_count;     /* names on the stack */
+    uint64_t objects;  /* bit depth - 1: this level is an object */
+    uint64_t tabled;   /* bit depth - 1: its names are in the table */
+    bool table_clean;  /* slots were zeroed */
+    size_t open_count; /* names on the stack */
     uint64_t seed;
     uint32_t first[SW_JSON_DEPTH_MAX]; /* of each level: its first name on the stack */
     struct open_name open[SW_JSON_OPEN_MAX];
@@ -710,9 +713,8 @@ struct sw_json_checked sw_json_check(struct sw_slice text)
     struct checker c; /* 100 KiB: only what is used is touched, so no initializer */
 
     if (text.len == 0 || text.len >= UINT32_MAX) {
-        return (struct sw_json_checked){SW_E_UPDATE_JSON, 0,
-                                        text.len == 0 ? "unexpected end" : "too long",
-                                        SW_JSON_NULL};
+        return (struct sw_json_checked){
+            SW_E_UPDATE_JSON, 0, text.len == 0 ? "unexpected end" : "too long", SW_JSON_NULL};
     }
     c.text = text.ptr;
     c.p = text.ptr;
@@ -734,7 +736,8 @@ struct sw_json_checked sw_json_check(struct sw_slice text)
     return (struct sw_json_checked){SW_OK, 0, NULL, sw_json_type_of(text)};
 }
 
-/* ---- compact ----------------------------------------------------------------------------------- */
+/* ---- compact -----------------------------------------------------------------------------------
+ */
 
 /* A whole string at its opening quote; returns behind the closing one. */
 static const char *compact_string(const char *p, const char *end, struct sw_out *out)
@@ -840,7 +843,8 @@ void sw_json_quote(struct sw_out *out, struct sw_slice text)
     sw_out_char(out, '"');
 }
 
-/* ---- looking into checked text ----------------------------------------------------------------- */
+/* ---- looking into checked text -----------------------------------------------------------------
+ */
 
 /* Behind the value at p. */
 static const char *value_end(const char *p, const char *end)
@@ -1003,7 +1007,8 @@ bool sw_json_unquote(struct sw_slice value, struct sw_out *out)
     return !out->overflowed;
 }
 
-/* ---- merge (RFC 7396) -------------------------------------------------------------------------- */
+/* ---- merge (RFC 7396) --------------------------------------------------------------------------
+ */
 
 struct patch_member {
     uint32_t hash;
@@ -1158,8 +1163,7 @@ static struct patch_member *table_find(const struct merger *m, const struct patc
 
     if (t->slots == NULL) {
         for (size_t i = 0; i < t->count; i++) {
-            if (t->members[i].hash == hash &&
-                names_equal(member_name(m, &t->members[i]), name)) {
+            if (t->members[i].hash == hash && names_equal(member_name(m, &t->members[i]), name)) {
                 return &t->members[i];
             }
         }
@@ -1275,8 +1279,7 @@ enum sw_err sw_json_merge(struct sw_slice target, struct sw_slice patch, struct 
     } else {
         (void)merge_fresh(patch.ptr, patch.ptr + patch.len, out);
     }
-    if (out->overflowed ||
-        !within_limits((struct sw_slice){out->ptr + from, out->len - from})) {
+    if (out->overflowed || !within_limits((struct sw_slice){out->ptr + from, out->len - from})) {
         return SW_E_LIMIT;
     }
     return SW_OK;

@@ -68,7 +68,7 @@ static void demo_text(struct sw_out *out, const struct sw_cli_args *a, const str
     pair(out, "    command: [", shop, "]\n");
     sw_out_lit(out, "    replicas: 3\n"
                     "    health: { path: /healthz }\n"
-                    "    drain: { deadline: 3s, on-loss: notify }\n"
+                    "    drain: { deadline: 3s }\n"
                     "    environment:\n"
                     "      SHOP_MOUNTS: \"none=/none,sticky=/sticky,session=/session\"\n"
                     "      SHOP_ALLOW_CRASH: \"1\"\n");

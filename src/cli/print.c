@@ -161,8 +161,7 @@ static void print_app(const struct sw_config_app *a)
     duration("      timeout: ", a->health_timeout_ns, "\n");
     printf("      healthy: %u\n      unhealthy: %u\n", a->health_healthy, a->health_unhealthy);
     printf("    balance: %s\n", balances[a->balance]);
-    duration("    drain: { deadline: ", a->drain_deadline_ns, "");
-    printf(", on-loss: %s }\n", losses[a->drain_on_loss]);
+    duration("    drain: { deadline: ", a->drain_deadline_ns, " }\n");
     printf("    limits: { connections: %u, pending: %u }\n", a->connections_max, a->pending_max);
     printf("    retry: { attempts: %u, budget: %u%%", a->retry_attempts, a->retry_budget_percent);
     if (a->retry_per_try_ns > 0) {

@@ -59,7 +59,6 @@ struct sw_config_app {
     uint64_t start_timeout_ns;        /* a new instance must be ready by then */
     enum sw_balance balance;
     uint64_t drain_deadline_ns;
-    enum sw_on_loss drain_on_loss;
     uint32_t connections_max;         /* per instance, over all workers */
     uint32_t pending_max;             /* requests that wait for a connection, per worker */
     uint32_t retry_attempts;          /* besides the first try */

@@ -11,8 +11,8 @@
 #include "base/err.h"
 #include "base/out.h"
 
-/* Bytes from the kernel's generator, buffered per thread; never fails (aborts when the system has none).
- * A forked child must not share a buffer (pthread_atfork). */
+/* Bytes from the kernel's generator, buffered per thread; never fails (aborts when the system has
+ * none). A forked child must not share a buffer (pthread_atfork). */
 void sw_random(void *out, size_t len);
 /* For simulation: all later sw_random of this process come from a seeded stream. Tests only. */
 void sw_random_seed_for_tests(uint64_t seed);
@@ -58,15 +58,16 @@ struct sw_keyring {
     size_t active; /* index */
 };
 /* From a file's text. *ret_why: for people. */
-SW_MUST enum sw_err sw_keyring_parse(struct sw_slice text, struct sw_keyring *ret_ring, const char **ret_why);
+SW_MUST enum sw_err sw_keyring_parse(struct sw_slice text, struct sw_keyring *ret_ring,
+                                     const char **ret_why);
 /* One fresh active key with id 1. */
 void sw_keyring_make(int64_t now_unix_s, struct sw_keyring *ret_ring);
 /* The file's text; false: no room. */
 SW_MUST bool sw_keyring_put(struct sw_out *out, const struct sw_keyring *ring);
 /* Reads path, or makes it (0600, written aside, synced and renamed; two processes that race agree).
  * Refuses a file that others may read. Blocks: start only. */
-SW_MUST enum sw_err sw_keyring_load(const char *path, int64_t now_unix_s, struct sw_keyring *ret_ring,
-                                    const char **ret_why);
+SW_MUST enum sw_err sw_keyring_load(const char *path, int64_t now_unix_s,
+                                    struct sw_keyring *ret_ring, const char **ret_why);
 const struct sw_key *sw_keyring_find(const struct sw_keyring *ring, uint32_t id);
 
 #endif

@@ -1,8 +1,8 @@
 /* crypto/hash.c - SHA-256, HMAC, HKDF.
  *
  * Each thread keeps one digest context of OpenSSL: making one costs more than hashing a pin, and
- * setting it up again with the same digest allocates nothing. HMAC is written out over it (RFC 2104),
- * since OpenSSL 3's own MAC objects allocate for each key.
+ * setting it up again with the same digest allocates nothing. HMAC is written out over it (RFC
+ * 2104), since OpenSSL 3's own MAC objects allocate for each key.
  */
 #include "crypto/crypto.h"
 
@@ -13,7 +13,7 @@
 #define BLOCK_BYTES 64
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static EVP_MD *sha256;        /* fetched once; lives as long as the process */
+static EVP_MD *sha256;         /* fetched once; lives as long as the process */
 static pthread_key_t contexts; /* frees a thread's context when it ends */
 static _Thread_local EVP_MD_CTX *context;
 

@@ -44,7 +44,8 @@ static void key_derive(struct sw_key *key)
     sw_hkdf(key->secret, SW_S("stateway visitor v1"), key->visitor.bytes);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------
+ */
 
 static bool read_state(struct sw_slice value, enum sw_key_state *ret_state)
 {
@@ -107,10 +108,11 @@ static enum sw_err read_key(struct sw_slice text, size_t number, struct sw_key *
         } else if (sw_json_name_is(name, SW_S("secret"))) {
             seen |= SECRET;
             if (!read_secret(value, key->secret)) {
-                return refuse(SW_E_SYNTAX, ret_why,
-                              "key ring: \"secret\" of key %zu must be 32 bytes as 43 characters of "
-                              "base64url without padding",
-                              number);
+                return refuse(
+                    SW_E_SYNTAX, ret_why,
+                    "key ring: \"secret\" of key %zu must be 32 bytes as 43 characters of "
+                    "base64url without padding",
+                    number);
             }
         } else {
             return refuse(SW_E_SYNTAX, ret_why, "key ring: key %zu has the unknown member \"%.*s\"",
@@ -141,7 +143,8 @@ static enum sw_err read_keys(struct sw_slice text, struct sw_keyring *ring, cons
 
         if (ring->count == SW_KEYS_MAX) {
             return refuse(SW_E_LIMIT, ret_why,
-                          "key ring: more than %d keys; remove the oldest retired ones", SW_KEYS_MAX);
+                          "key ring: more than %d keys; remove the oldest retired ones",
+                          SW_KEYS_MAX);
         }
         err = read_key(value, ring->count + 1, key, ret_why);
         if (err != SW_OK) {
@@ -211,7 +214,8 @@ enum sw_err sw_keyring_parse(struct sw_slice text, struct sw_keyring *ret_ring,
     return err;
 }
 
-/* ---- making ----------------------------------------------------------------------------------- */
+/* ---- making -----------------------------------------------------------------------------------
+ */
 
 void sw_keyring_make(int64_t now_unix_s, struct sw_keyring *ret_ring)
 {
@@ -257,7 +261,8 @@ const struct sw_key *sw_keyring_find(const struct sw_keyring *ring, uint32_t id)
     return NULL;
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------
+ */
 
 static void fd_close(int *fd)
 {
@@ -316,7 +321,8 @@ static enum sw_err file_read(const char *path, int fd, struct sw_keyring *ret_ri
         len += (size_t)n;
     }
     if (len > FILE_BYTES_MAX) {
-        err = refuse(SW_E_LIMIT, ret_why, "key ring %s: longer than %d bytes", path, FILE_BYTES_MAX);
+        err =
+            refuse(SW_E_LIMIT, ret_why, "key ring %s: longer than %d bytes", path, FILE_BYTES_MAX);
     } else {
         err = sw_keyring_parse(sw_slice_of(text, len), ret_ring, ret_why);
         if (err != SW_OK) {

@@ -11,6 +11,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -21,6 +23,7 @@
 #define TEXT_MAX_LOG 64u
 #define OUT_BYTES    (64u * 1024u)
 #define LINE_MAX_LOG 4096u
+#define WRITE_WAIT_MS 1000
 
 struct record {
     uint32_t bytes; /* of record and text, rounded to 8 */
@@ -50,6 +53,7 @@ struct sw_access {
     size_t count;
     struct ring *rings;
     _Atomic bool sleeping, ending;
+    _Atomic uint64_t unwritten; /* records that came out of a ring and found no reader */
     pthread_t thread;
     char out[OUT_BYTES];
 };
@@ -111,7 +115,7 @@ void sw_access__exchange(struct sw_access *a, const struct sw_exchange *x, uint6
         .verdict = (uint8_t)x->ask.verdict,
         .has_route = x->routed.route != NULL,
         .minor = x->request.minor,
-        .tries = (uint8_t)SW_MIN(x->attempts + 1, 255u),
+        .tries = (uint8_t)SW_MIN(x->attempts + x->reruns + 1, 255u),
         .tunnel = x->upgraded,
         .err = (uint16_t)x->err,
         .instance_len = (uint16_t)instance.len,
@@ -146,7 +150,7 @@ void sw_access__exchange(struct sw_access *a, const struct sw_exchange *x, uint6
 
 uint64_t sw_access_dropped(const struct sw_access *a)
 {
-    uint64_t sum = 0;
+    uint64_t sum = atomic_load_explicit(&a->unwritten, memory_order_relaxed);
 
     for (size_t i = 0; i < a->count; i++) {
         sum += atomic_load_explicit(&a->rings[i].dropped, memory_order_relaxed);
@@ -239,19 +243,34 @@ static void put_json(const struct sw_access *a, struct sw_out *out, const struct
     sw_out_lit(out, "}\n");
 }
 
-static void write_all(int fd, const char *bytes, size_t len)
+/* A pipe that polls writable takes PIPE_BUF bytes without blocking; a reader that takes nothing for
+ * a second loses what is in hand, so that the end of the process never waits for it. False: lost. */
+static bool write_all(int fd, const char *bytes, size_t len)
 {
     while (len > 0) {
-        ssize_t n = write(fd, bytes, len);
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+        ssize_t n;
 
-        if (n < 0 && errno == EINTR) {
+        if (poll(&p, 1, WRITE_WAIT_MS) != 1) {
+            return false;
+        }
+        n = write(fd, bytes, SW_MIN(len, (size_t)PIPE_BUF));
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
             continue;
         }
         if (n <= 0) {
-            return; /* a log that cannot be written is no reason to stop serving */
+            return false; /* a log that cannot be written is no reason to stop serving */
         }
         bytes += n;
         len -= (size_t)n;
+    }
+    return true;
+}
+
+static void flush_out(struct sw_access *a, size_t len, size_t records)
+{
+    if (!write_all(a->fd, a->out, len)) {
+        atomic_fetch_add_explicit(&a->unwritten, records, memory_order_relaxed);
     }
 }
 
@@ -259,6 +278,7 @@ static void write_all(int fd, const char *bytes, size_t len)
 static bool drain(struct sw_access *a)
 {
     struct sw_out out = sw_out_init(a->out, sizeof(a->out));
+    size_t records = 0;
     bool any = false;
 
     for (size_t i = 0; i < a->count; i++) {
@@ -281,16 +301,18 @@ static bool drain(struct sw_access *a)
             t.instance = sw_slice_of(at += r.peer_len, r.instance_len);
             t.path = sw_slice_of(at + r.instance_len, r.path_len);
             if (sizeof(a->out) - out.len < LINE_MAX_LOG) {
-                write_all(a->fd, a->out, out.len);
+                flush_out(a, out.len, records);
                 out = sw_out_init(a->out, sizeof(a->out));
+                records = 0;
             }
             (a->json ? put_json : put_text)(a, &out, &r, &t);
+            records++;
             tail += r.bytes;
             any = true;
         }
         atomic_store_explicit(&ring->tail, tail, memory_order_release);
     }
-    write_all(a->fd, a->out, out.len);
+    flush_out(a, out.len, records);
     return any;
 }
 
@@ -302,7 +324,7 @@ static void *access_thread(void *arg)
         uint64_t count;
         ssize_t ignored;
 
-        if (drain(a)) {
+        if (drain(a) && !(atomic_load(&a->ending) && atomic_load(&a->unwritten) > 0)) {
             continue;
         }
         if (atomic_load(&a->ending)) {

@@ -260,9 +260,9 @@ static enum sw_ex_next ex_admit(struct sw_exchange *x)
         sw_timer_stop(x->worker->loop, &x->timer);
         return ex_to(x, EX_LOAD);
     }
-    x->ask.shared = safe && !x->rerun;
+    x->ask.shared = safe && x->reruns == 0;
     if (!x->ask.has_key || x->ask.shared ||
-        (route->session.concurrency != SW_CONC_SERIAL && !x->rerun)) {
+        (route->session.concurrency != SW_CONC_SERIAL && x->reruns == 0)) {
         return ex_to(x, EX_LOAD);
     }
     x->exclusive = true;
@@ -589,12 +589,13 @@ static enum sw_ex_next ex_await(struct sw_exchange *x)
     return EX_WAIT;
 }
 
-/* A request that ran beside writers wrote, and somebody else was first: it is safe to run again. */
+/* A request wrote, and somebody else was first: it may run again. Also a second time: in the queue
+ * it still meets reads, which write without standing in it. */
 static bool ex_may_rerun(const struct sw_exchange *x)
 {
     return x->ask.err == SW_E_CONFLICT && x->body_held && x->ask.tried.tried_count < SW_TRIED_MAX &&
-           x->attempts < RERUNS_MAX && !x->ask.update.has_expect &&
-           ((x->ask.shared && sw_method_safe(x->request.method, x->request.method_name)) ||
+           x->reruns < RERUNS_MAX && !x->ask.update.has_expect &&
+           (sw_method_safe(x->request.method, x->request.method_name) ||
             x->routed.route->replay == SW_REPLAY_SAFE);
 }
 
@@ -605,8 +606,7 @@ static enum sw_ex_next ex_rerun(struct sw_exchange *x)
     sw_count(&x->worker->stats->reruns, 1);
     ex_release_instance(x, false, true);
     ex_leave_queue(x);
-    x->rerun = true;
-    x->attempts++;
+    x->reruns++;
     sw_arena_reset(&x->arena, x->arena_mark);
     if (x->conn == NULL) {
         return ex_finish(x, false, false);
@@ -650,7 +650,8 @@ static enum sw_ex_next ex_tunnel(struct sw_exchange *x)
     struct sw_instance *i = x->ask.instance;
 
     ex_log(x);
-    if (sw_tunnel__start(w, (struct sw_tunnel_side){client, &client_rest, client_eof},
+    if (!x->up_broken &&
+        sw_tunnel__start(w, (struct sw_tunnel_side){client, &client_rest, client_eof},
                          (struct sw_tunnel_side){up, &up_rest, x->up_eof}, i)) {
         x->upstream = NULL;
         x->ask.instance = NULL;

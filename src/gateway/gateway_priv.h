@@ -183,7 +183,7 @@ struct sw_exchange {
     struct sw_admit_wait admit;
     bool exclusive;       /* asked for the key */
     bool admit_pending, ask_pending, wait_pending;
-    bool rerun;           /* a shared request that wrote met a conflict: once more, exclusively */
+    uint32_t reruns;      /* a safe request that wrote met a conflict: once more, exclusively */
     bool logged;
 
     struct sw_timer timer;

@@ -6,6 +6,7 @@
 #include "app/control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -16,6 +17,7 @@
 #define WORKERS_MAX       256 /* as the configuration's `workers` */
 #define MAIN_STREAMS_MAX  2048
 #define EXIT_START_FAILED 3
+#define TELL_WAIT_MS      2000
 
 struct thread {
     struct sw_gateway *gateway;
@@ -104,12 +106,13 @@ uint64_t sw_gateway_log_dropped(const struct sw_gateway *g)
 
 static void tell(struct sw_gateway *g, const struct sw_control *msg)
 {
+    struct pollfd p = {.fd = g->control_fd, .events = POLLOUT};
     ssize_t n;
 
     SW_ASSERT(msg->version == SW_CONTROL_VERSION);
-    do {
+    do { /* the supervisor reads soon: it does nothing that takes long */
         n = send(g->control_fd, msg, sizeof(*msg), MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
+    } while (n < 0 && (errno == EINTR || (errno == EAGAIN && poll(&p, 1, TELL_WAIT_MS) == 1)));
     if (n != (ssize_t)sizeof(*msg)) {
         sw_log(SW_LOG_ERROR, "cannot reach the supervisor: %s", strerror(errno));
     }

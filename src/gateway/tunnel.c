@@ -12,8 +12,13 @@ void sw_tunnel__close(struct sw_tunnel *t)
 
     SW_ASSERT(t->magic == SW_TUNNEL_MAGIC);
     sw_timer_stop(w->loop, &t->timer);
-    sw_stream_linger(t->side[0], sw_loop_now_ns(w->loop) + SW_LINGER_NS);
-    sw_upstream_put(w->upstream, t->instance, t->side[1], false);
+    for (int side = 0; side < 2; side++) { /* what is queued still goes out, to either side */
+        uint64_t wait = sw_stream_queued(t->side[side]) > 0 ? w->config->timeouts.send_ns
+                                                            : SW_LINGER_NS;
+
+        sw_stream_linger(t->side[side], sw_loop_now_ns(w->loop) + wait);
+    }
+    sw_upstream_forget(w->upstream, t->instance);
     sw_instance_done(t->instance, true);
     sw_link_remove(&t->link);
     t->magic = 0;

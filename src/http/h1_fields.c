@@ -180,7 +180,8 @@ static enum sw_err coding_err(struct sw_slice value)
     return SW_E_CODING;
 }
 
-/* RFC 9110, 7.8: protocol-name ["/" protocol-version], a list of them. */
+/* RFC 9110, 7.8: protocol-name ["/" protocol-version], a list of them. Not h2c: an app that took it
+ * would be asked past every route (RFC 9113, 3.1 has ended it). */
 static bool upgrade_valid(struct sw_slice value)
 {
     struct sw_slice rest = value, element, name, version;
@@ -189,7 +190,8 @@ static bool upgrade_valid(struct sw_slice value)
     while (sw_http__list_next(&rest, false, &element)) {
         bool has_version = sw_slice_cut(element, '/', &name, &version);
 
-        if (!sw_http__token(name) || (has_version && !sw_http__token(version))) {
+        if (!sw_http__token(name) || (has_version && !sw_http__token(version)) ||
+            sw_slice_eq_nocase(name, SW_S("h2c"))) {
             return false;
         }
         any = true;

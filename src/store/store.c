@@ -1,7 +1,8 @@
 /* store/store.c - what all stores have in common: see store.h and store_priv.h. */
 #include "store/store_priv.h"
 
-/* ---- versions --------------------------------------------------------------------------------- */
+/* ---- versions ---------------------------------------------------------------------------------
+ */
 
 void sw_version_put(struct sw_out *out, struct sw_version v)
 {
@@ -45,7 +46,8 @@ enum sw_err sw_version_parse(struct sw_slice text, struct sw_version *ret_versio
     return SW_OK;
 }
 
-/* ---- the rules -------------------------------------------------------------------------------- */
+/* ---- the rules --------------------------------------------------------------------------------
+ */
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -132,7 +134,8 @@ struct store_plan sw_store__plan(const struct sw_write *w, const struct sw_recor
     return plan;
 }
 
-/* ---- dispatch --------------------------------------------------------------------------------- */
+/* ---- dispatch ---------------------------------------------------------------------------------
+ */
 
 void sw_store__init(struct sw_store *s, const struct store_ops *ops)
 {

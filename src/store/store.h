@@ -69,15 +69,15 @@ typedef void sw_store_load_fn(struct sw_store_load *op);
 struct sw_store_load {
     /* in */
     struct sw_store_key key;
-    int64_t now_unix_s;        /* a record that expired by then is SW_E_NOT_FOUND */
-    struct sw_arena *arena;    /* value and subject are copied there */
-    struct sw_loop *loop;      /* done is called on it, when load returned SW_STEP_MORE */
+    int64_t now_unix_s;     /* a record that expired by then is SW_E_NOT_FOUND */
+    struct sw_arena *arena; /* value and subject are copied there */
+    struct sw_loop *loop;   /* done is called on it, when load returned SW_STEP_MORE */
     sw_store_load_fn *done;
     void *arg;
     /* out */
-    enum sw_err err;           /* SW_OK, SW_E_NOT_FOUND, SW_E_STORE_*, SW_E_NO_MEMORY (arena) */
+    enum sw_err err; /* SW_OK, SW_E_NOT_FOUND, SW_E_STORE_*, SW_E_NO_MEMORY (arena) */
     struct sw_record record;
-    void *store_private[8];    /* the store's while it works */
+    void *store_private[8]; /* the store's while it works */
 };
 /* DONE: op is filled now (embedded stores: inline, no lock, no wait). MORE: done follows.
  * Any worker thread; at most readers_max threads (SW_E_STORE_BUSY for more). A tombstone or an
@@ -107,12 +107,13 @@ enum sw_expect {
 struct sw_write {
     enum sw_write_kind kind;
     struct sw_store_key key;
-    enum sw_record_kind record;  /* for PUT: STATE or ALIAS */
+    enum sw_record_kind record; /* for PUT: STATE or ALIAS */
     enum sw_expect expect;
-    struct sw_version version;   /* for SW_EXPECT_VERSION */
+    struct sw_version version;               /* for SW_EXPECT_VERSION */
     int64_t expires_unix_s, absolute_unix_s; /* 0: never */
-    struct sw_slice subject, value; /* borrowed until done */
-    struct sw_version ret_version;  /* out: the version made (TOUCH: the one there is); none on error */
+    struct sw_slice subject, value;          /* borrowed until done */
+    struct sw_version
+        ret_version; /* out: the version made (TOUCH: the one there is); none on error */
 };
 #define SW_COMMIT_WRITES_MAX 4
 
@@ -127,10 +128,10 @@ struct sw_store_commit {
     sw_store_commit_fn *done;
     void *arg;
     /* out */
-    enum sw_err err;       /* SW_OK: all writes are durable. SW_E_CONFLICT: none was made, since an
-                              expectation failed (`failed` tells which). SW_E_STATE_GONE: it met a
-                              tombstone (`failed` again). SW_E_STORE_FULL, _IO, _BUSY, SW_E_LIMIT,
-                              SW_E_NO_MEMORY: none was made. */
+    enum sw_err err; /* SW_OK: all writes are durable. SW_E_CONFLICT: none was made, since an
+                        expectation failed (`failed` tells which). SW_E_STATE_GONE: it met a
+                        tombstone (`failed` again). SW_E_STORE_FULL, _IO, _BUSY, SW_E_LIMIT,
+                        SW_E_NO_MEMORY: none was made. */
     size_t failed;
     uint64_t queued_ns, done_ns; /* for the commit histogram */
     void *store_private[8];
@@ -144,34 +145,38 @@ void sw_store_commit(struct sw_store *store, struct sw_store_commit *op);
 enum sw_sync { SW_SYNC_ALWAYS, SW_SYNC_EVERYSEC, SW_SYNC_NO };
 
 struct sw_store_options {
-    struct sw_slice path;        /* a folder; made (0700) when missing */
+    struct sw_slice path; /* a folder; made (0700) when missing */
     enum sw_sync sync;
-    uint64_t map_bytes_max;      /* the data file grows up to this (then SW_E_STORE_FULL); address
-                                    space for it, and some for deletes when full, is taken at open.
-                                    0: 64 GiB (memory store: no limit) */
-    uint32_t queue_max;          /* commits waiting; 0: 4096 */
-    uint32_t readers_max;        /* threads that read; 0: 64 */
-    bool expire;                 /* collect expired records in the background, by the wall clock */
+    uint64_t map_bytes_max; /* the data file grows up to this (then SW_E_STORE_FULL); address
+                               space for it, and some for deletes when full, is taken at open.
+                               0: 64 GiB (memory store: no limit) */
+    uint32_t queue_max;     /* commits waiting; 0: 4096 */
+    uint32_t readers_max;   /* threads that read; 0: 64 */
+    bool expire;            /* collect expired records in the background, by the wall clock */
 };
 
-/* Opens or makes the store. On error, *ret_why (static or in a buffer of the store room, valid until
- * this thread's next call) says what is wrong and what to do, for people. A file that is not ours, of
- * another format, damaged or locked by another process is refused and never overwritten: SW_E_STORE_
- * FORMAT, _CORRUPT, _LOCKED, _IO, _FULL, SW_E_PERMISSION, SW_E_UNSUPPORTED (a network file system),
- * SW_E_NO_MEMORY (address space). Blocks; start only. Not to be used in a forked child. */
-SW_MUST enum sw_err sw_store_open_lmdb(const struct sw_store_options *opt, struct sw_store **ret_store,
-                                       const char **ret_why);
+/* Opens or makes the store. On error, *ret_why (static or in a buffer of the store room, valid
+ * until this thread's next call) says what is wrong and what to do, for people. A file that is not
+ * ours, of another format, damaged or locked by another process is refused and never overwritten:
+ * SW_E_STORE_ FORMAT, _CORRUPT, _LOCKED, _IO, _FULL, SW_E_PERMISSION, SW_E_UNSUPPORTED (a network
+ * file system), SW_E_NO_MEMORY (address space). Blocks; start only. Not to be used in a forked
+ * child. */
+SW_MUST enum sw_err sw_store_open_lmdb(const struct sw_store_options *opt,
+                                       struct sw_store **ret_store, const char **ret_why);
 /* Commits what is queued, syncs, closes. No worker may use it any more, but their loops must still
  * exist: done is posted, and the committer may be waking them. Free loops afterwards. NULL is
  * allowed. */
 void sw_store_close(struct sw_store *store);
 
-/* In memory, lost at the end: for tests, simulation and `store: memory:`. Single process; thread-safe.
- * Commits are made and answered in a later turn of op->loop. opt may be NULL; path and sync are not
- * looked at. Its first commit on a sim loop seeds the epochs from that loop, so runs repeat. */
-SW_MUST enum sw_err sw_store_open_mem(const struct sw_store_options *opt, struct sw_store **ret_store);
+/* In memory, lost at the end: for tests, simulation and `store: memory:`. Single process;
+ * thread-safe. Commits are made and answered in a later turn of op->loop. opt may be NULL; path and
+ * sync are not looked at. Its first commit on a sim loop seeds the epochs from that loop, so runs
+ * repeat. */
+SW_MUST enum sw_err sw_store_open_mem(const struct sw_store_options *opt,
+                                      struct sw_store **ret_store);
 /* Faults for simulation: decides the fate of each commit. NULL fn: none. delay_ns: answer that much
- * later; err != SW_OK: refuse with it; apply_then_fail: made durable, but reported as SW_E_STORE_IO. */
+ * later; err != SW_OK: refuse with it; apply_then_fail: made durable, but reported as
+ * SW_E_STORE_IO. */
 struct sw_store_fault {
     uint64_t delay_ns;
     enum sw_err err;
@@ -179,8 +184,9 @@ struct sw_store_fault {
 };
 typedef struct sw_store_fault sw_store_fault_fn(void *arg, const struct sw_store_commit *op);
 void sw_store_mem_faults(struct sw_store *store, sw_store_fault_fn *fn, void *arg);
-/* A crash of the gateway in simulation: commits not yet applied are forgotten, done is never called.
- * It touches neither the operations nor their loops; call it next to sw_loop_free of those loops. */
+/* A crash of the gateway in simulation: commits not yet applied are forgotten, done is never
+ * called. It touches neither the operations nor their loops; call it next to sw_loop_free of those
+ * loops. */
 void sw_store_mem_crash(struct sw_store *store);
 
 #define SW_STORE_HIST_BUCKETS 24 /* bucket i: commits that took < 2^i * 10 us */
@@ -197,7 +203,8 @@ const char *sw_store_name(const struct sw_store *store); /* "lmdb", "memory" */
 /* Visits live records in key order, from after `after` (NULL: the beginning), at most `limit`; for
  * tests, export and the admin API. Blocks; not on a worker. */
 typedef void sw_store_scan_fn(void *arg, const struct sw_store_key *key, const struct sw_record *r);
-SW_MUST enum sw_err sw_store_scan(struct sw_store *store, const struct sw_store_key *after, size_t limit,
-                                  int64_t now_unix_s, sw_store_scan_fn *fn, void *arg);
+SW_MUST enum sw_err sw_store_scan(struct sw_store *store, const struct sw_store_key *after,
+                                  size_t limit, int64_t now_unix_s, sw_store_scan_fn *fn,
+                                  void *arg);
 
 #endif

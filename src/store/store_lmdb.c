@@ -2,8 +2,8 @@
  *
  * Room       store/. The only file that includes lmdb.h.
  * Flow       load: inline on the worker, by a read transaction the thread keeps and renews.
- *            commit: worker -> queue -> committer: one transaction and one sync for all that arrived
- *            during the last one -> sw_loop_post to each asker.
+ *            commit: worker -> queue -> committer: one transaction and one sync for all that
+ * arrived during the last one -> sw_loop_post to each asker.
  *
  * The folder (0700) holds:
  *   data.mdb        the LMDB environment; made under another name and renamed when complete, so a
@@ -42,21 +42,21 @@
  *      collector sees that the record lives on and moves the entry then. That saves two page
  *      writes in nearly every commit.
  *
- * Syncing. always: LMDB's own order, data pages, fdatasync, meta page with O_DSYNC: nothing that was
- * acknowledged is lost, whatever happens. everysec and no: MDB_NOSYNC; a killed process loses
+ * Syncing. always: LMDB's own order, data pages, fdatasync, meta page with O_DSYNC: nothing that
+ * was acknowledged is lost, whatever happens. everysec and no: MDB_NOSYNC; a killed process loses
  * nothing, but if the machine dies, up to a second (or what the kernel had not written) is lost,
- * and since pages may reach the disk in any order the file can be damaged and must then be restored:
- * lmdb.h says so, and it is why `always` is the default.
+ * and since pages may reach the disk in any order the file can be damaged and must then be
+ * restored: lmdb.h says so, and it is why `always` is the default.
  *
- * A full map. LMDB needs fresh pages even to delete, so a map that is full to the last page is stuck.
- * The map is larger than map_bytes_max by a reserve: puts are refused from map_bytes_max on unless
- * free pages suffice; deletes, touches and the collector may use the reserve. (A touch rewrites its
- * record; one longer than a page needs pages in a row, and may be refused by a full map.) The size of the map
- * never changes while it is open, so no reader must be held up for it.
+ * A full map. LMDB needs fresh pages even to delete, so a map that is full to the last page is
+ * stuck. The map is larger than map_bytes_max by a reserve: puts are refused from map_bytes_max on
+ * unless free pages suffice; deletes, touches and the collector may use the reserve. (A touch
+ * rewrites its record; one longer than a page needs pages in a row, and may be refused by a full
+ * map.) The size of the map never changes while it is open, so no reader must be held up for it.
  *
  * A file that was cut. LMDB maps it and would die of SIGBUS, so open compares the last page number
- * with the file's size. LMDB may count a last page that it never wrote (taken and dropped within one
- * transaction); so the committer makes the file longer than it can become *before* each
+ * with the file's size. LMDB may count a last page that it never wrote (taken and dropped within
+ * one transaction); so the committer makes the file longer than it can become *before* each
  * transaction: a short file has lost something.
  *
  * A disk error while the meta page is written makes LMDB refuse everything, reads too, until the
@@ -241,7 +241,8 @@ static void txn_abort(MDB_txn **txn)
     mdb_txn_abort(*txn); /* takes NULL */
 }
 
-/* ---- the record format ------------------------------------------------------------------------- */
+/* ---- the record format -------------------------------------------------------------------------
+ */
 
 static void put_u32(unsigned char *p, uint32_t v)
 {
@@ -361,10 +362,12 @@ static bool record_read(MDB_val v, const struct sw_store_key *key, struct sw_rec
 
 static MDB_val key_val(const struct sw_store_key *key)
 {
-    return (MDB_val){sizeof(key->bytes), (void *)(uintptr_t)key->bytes}; /* LMDB does not write it */
+    return (MDB_val){sizeof(key->bytes),
+                     (void *)(uintptr_t)key->bytes}; /* LMDB does not write it */
 }
 
-/* ---- the expiry index -------------------------------------------------------------------------- */
+/* ---- the expiry index --------------------------------------------------------------------------
+ */
 
 struct entry {
     unsigned char bytes[8 + sizeof(struct sw_store_key)];
@@ -421,7 +424,8 @@ static int entry_move(struct lmdb_store *s, MDB_txn *txn, const struct sw_store_
     return rc;
 }
 
-/* ---- one commit within a transaction ------------------------------------------------------------ */
+/* ---- one commit within a transaction ------------------------------------------------------------
+ */
 
 struct found {
     bool there; /* perhaps expired */
@@ -481,7 +485,8 @@ static int record_put(struct lmdb_store *s, MDB_txn *txn, const struct sw_store_
     int rc = 0;
 
     if (r->kind == SW_RECORD_TOMBSTONE) {
-        /* Only a delete lets LMDB join pages that have become empty; to write less over it does not. */
+        /* Only a delete lets LMDB join pages that have become empty; to write less over it does
+         * not. */
         rc = mdb_del(txn, s->records, &k, NULL);
         rc = rc == MDB_NOTFOUND ? 0 : rc;
     }
@@ -537,8 +542,8 @@ static int commit_apply(struct lmdb_store *s, MDB_txn *txn, struct sw_store_comm
             continue;
         }
         *ret_wrote = true;
-        rc = entry_move(s, txn, &w->key, found[i].indexed, plans[i].record.expires_unix_s,
-                        &indexed);
+        rc =
+            entry_move(s, txn, &w->key, found[i].indexed, plans[i].record.expires_unix_s, &indexed);
         if (rc == 0) {
             rc = plans[i].act == STORE_PUT
                      ? record_put(s, txn, &w->key, &plans[i].record, indexed)
@@ -551,7 +556,8 @@ static int commit_apply(struct lmdb_store *s, MDB_txn *txn, struct sw_store_comm
     return 0;
 }
 
-/* ---- expired records ---------------------------------------------------------------------------- */
+/* ---- expired records ----------------------------------------------------------------------------
+ */
 
 static int collect_one(struct lmdb_store *s, MDB_txn *txn, int64_t at,
                        const struct sw_store_key *key, int64_t now)
@@ -627,12 +633,13 @@ static int collect(struct lmdb_store *s, MDB_txn *txn, size_t max, bool *ret_wro
     return 0;
 }
 
-/* ---- room ---------------------------------------------------------------------------------------- */
+/* ---- room
+ * ---------------------------------------------------------------------------------------- */
 
-/* Pages that wait to be used again, and of those the ones the next transaction may take: not what the
- * last one dropped. One word is read of each entry of LMDB's free list (database 0, open to read
- * transactions only; its keys are transaction numbers): as many entries as transactions whose pages
- * still wait. */
+/* Pages that wait to be used again, and of those the ones the next transaction may take: not what
+ * the last one dropped. One word is read of each entry of LMDB's free list (database 0, open to
+ * read transactions only; its keys are transaction numbers): as many entries as transactions whose
+ * pages still wait. */
 static int free_pages(struct lmdb_store *s, uint64_t *ret_pages, uint64_t *ret_usable)
 {
     SW_CLEANUP(txn_abort) MDB_txn *txn = NULL;
@@ -666,8 +673,8 @@ static uint64_t map_reserve(uint64_t map_bytes_max)
     return SW_MAX(map_bytes_max / 32, MAP_MIN);
 }
 
-/* What a commit's puts take at most: their values, a leaf of each tree, perhaps split, and their share
- * of the branches above. PAGES_BASE is for the rest, once a transaction. */
+/* What a commit's puts take at most: their values, a leaf of each tree, perhaps split, and their
+ * share of the branches above. PAGES_BASE is for the rest, once a transaction. */
 static uint64_t pages_needed(const struct lmdb_store *s, const struct sw_store_commit *op)
 {
     uint64_t pages = 0;
@@ -697,8 +704,8 @@ static int pages_allowed(struct lmdb_store *s, uint64_t needed, uint64_t *ret_al
     if (rc != 0) {
         return rc;
     }
-    /* A long value needs pages in a row: where the free ones are scattered LMDB takes new ones behind
-     * the limit, up to the end of the map. Some single pages are left for deletes then. */
+    /* A long value needs pages in a row: where the free ones are scattered LMDB takes new ones
+     * behind the limit, up to the end of the map. Some single pages are left for deletes then. */
     *ret_allowed = room + (usable > PAGES_KEPT ? usable - PAGES_KEPT : 0);
     return 0;
 }
@@ -717,7 +724,8 @@ static void file_extend(struct lmdb_store *s, uint64_t pages)
     }
 }
 
-/* ---- opening the environment --------------------------------------------------------------------- */
+/* ---- opening the environment
+ * --------------------------------------------------------------------- */
 
 static _Thread_local char why_text[1024];
 
@@ -761,8 +769,8 @@ static int env_open(struct lmdb_store *s, const char *path)
     if ((rc = mdb_env_set_mapsize(s->env, map)) != 0 || (rc = mdb_env_set_maxdbs(s->env, 4)) != 0 ||
         (rc = mdb_env_set_maxreaders(s->env, s->opt.readers_max + 4)) != 0 ||
         (rc = mdb_env_open(s->env, path, flags, 0600)) != 0 ||
-        (rc = mdb_env_get_fd(s->env, &s->data_fd)) != 0 || (rc = mdb_env_stat(s->env, &stat)) != 0 ||
-        (rc = mdb_env_info(s->env, &info)) != 0) {
+        (rc = mdb_env_get_fd(s->env, &s->data_fd)) != 0 ||
+        (rc = mdb_env_stat(s->env, &stat)) != 0 || (rc = mdb_env_info(s->env, &info)) != 0) {
         env_close(s);
         return rc;
     }
@@ -852,7 +860,8 @@ static enum sw_err meta_check(const char *path, const unsigned char *meta, size_
     return SW_OK;
 }
 
-/* ---- the committer ------------------------------------------------------------------------------- */
+/* ---- the committer
+ * ------------------------------------------------------------------------------- */
 
 /* The environment broke (MDB_PANIC): opens it anew. Readers get SW_E_STORE_IO meanwhile. */
 static void env_reopen(struct lmdb_store *s)
@@ -935,8 +944,8 @@ static int txn_commit(struct lmdb_store *s, MDB_txn *txn)
     return 0;
 }
 
-/* LMDB calls a write that was cut short an I/O error; mostly the disk, or what this process may write,
- * is full. */
+/* LMDB calls a write that was cut short an I/O error; mostly the disk, or what this process may
+ * write, is full. */
 static bool disk_full(const struct lmdb_store *s, uint64_t pages)
 {
     uint64_t bytes = (pages + SLACK_PAGES) * s->page_bytes;
@@ -1019,7 +1028,8 @@ static void batch_commit(struct lmdb_store *s, struct sw_store_commit **ops, siz
     now_ns = clock_ns(CLOCK_MONOTONIC);
     for (size_t i = 0; i < count; i++) {
         if (err != SW_OK) {
-            /* Refusals too: they may rest on what another commit of the batch would have written. */
+            /* Refusals too: they may rest on what another commit of the batch would have written.
+             */
             ops[i]->err = err;
             ops[i]->failed = 0;
         }
@@ -1029,7 +1039,8 @@ static void batch_commit(struct lmdb_store *s, struct sw_store_commit **ops, siz
             answer(s, ops[i], now_ns);
         }
     }
-    /* Not all fit together: one by one the small ones, and the deletes that make room, still may. */
+    /* Not all fit together: one by one the small ones, and the deletes that make room, still may.
+     */
     for (size_t i = 0; i < again; i++) {
         batch_commit(s, &ops[i], 1);
     }
@@ -1197,7 +1208,8 @@ static void lmdb_commit(struct sw_store *store, struct sw_store_commit *op)
     }
 }
 
-/* ---- reading ------------------------------------------------------------------------------------- */
+/* ---- reading
+ * ------------------------------------------------------------------------------------- */
 
 /* A thread that read has ended. */
 static void reader_gone(void *arg)
@@ -1240,10 +1252,10 @@ static struct reader *reader_of(struct lmdb_store *s)
     return r;
 }
 
-/* A read transaction takes the number N of the last published commit, and then copies the meta page of
- * the even or the odd numbers. If the thread is put to sleep between the two, a later commit, N + 2,
- * may be there that is not yet synced nor published: it must not be read. (Seen: with six threads on
- * two busy cores a reader went back by one version every few thousand commits.) */
+/* A read transaction takes the number N of the last published commit, and then copies the meta page
+ * of the even or the odd numbers. If the thread is put to sleep between the two, a later commit, N
+ * + 2, may be there that is not yet synced nor published: it must not be read. (Seen: with six
+ * threads on two busy cores a reader went back by one version every few thousand commits.) */
 static bool txn_current(struct lmdb_store *s, MDB_txn *txn)
 {
     MDB_envinfo info;
@@ -1319,8 +1331,7 @@ static enum sw_step lmdb_load(struct sw_store *store, struct sw_store_load *op)
     if (op->err == SW_OK) {
         op->err = load_by(s, r, op);
         /* relaxed load and store: only this thread writes it */
-        atomic_store_explicit(&r->loads,
-                              atomic_load_explicit(&r->loads, memory_order_relaxed) + 1,
+        atomic_store_explicit(&r->loads, atomic_load_explicit(&r->loads, memory_order_relaxed) + 1,
                               memory_order_relaxed);
         reader_leave(r);
     }
@@ -1398,15 +1409,16 @@ static void lmdb_stats(struct sw_store *store, struct sw_store_stats *st)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* ---- the file, before LMDB sees it ---------------------------------------------------------------- */
+/* ---- the file, before LMDB sees it
+ * ---------------------------------------------------------------- */
 
 /* LMDB's own layout (mdb.c: MDB_page, MDB_meta), version 1, on a 64-bit machine: pages 0 and 1 are
  * the two meta pages. */
 enum {
-    LM_FLAGS = 10,       /* of the page: 8 is P_META */
-    LM_MAGIC = 16,       /* 0xBEEFC0DE */
-    LM_VERSION = 20,     /* 1 */
-    LM_PAGE_BYTES = 40,  /* kept in the free list's description */
+    LM_FLAGS = 10,      /* of the page: 8 is P_META */
+    LM_MAGIC = 16,      /* 0xBEEFC0DE */
+    LM_VERSION = 20,    /* 1 */
+    LM_PAGE_BYTES = 40, /* kept in the free list's description */
     LM_LAST_PAGE = 136,
     LM_TXN = 144,
     LM_META_BYTES = 152,
@@ -1462,39 +1474,44 @@ static enum sw_err file_check(const char *path, const char **ret_why)
         return refuse(SW_E_STORE_FORMAT, ret_why, "store %s: no regular file", path);
     }
     if (st.st_size == 0) {
-        return refuse(SW_E_STORE_CORRUPT, ret_why,
-                      "store %s: the file is empty, its content is lost; restore it from a backup, or "
-                      "remove it to begin with an empty store",
-                      path);
+        return refuse(
+            SW_E_STORE_CORRUPT, ret_why,
+            "store %s: the file is empty, its content is lost; restore it from a backup, or "
+            "remove it to begin with an empty store",
+            path);
     }
     if (pread(fd, first, sizeof(first), 0) != sizeof(first) || !meta_page(first)) {
-        return refuse(SW_E_STORE_FORMAT, ret_why,
-                      "store %s: not a store of stateway (no LMDB file); it was left as it is; name "
-                      "another folder",
-                      path);
+        return refuse(
+            SW_E_STORE_FORMAT, ret_why,
+            "store %s: not a store of stateway (no LMDB file); it was left as it is; name "
+            "another folder",
+            path);
     }
     if (host_u32(first + LM_VERSION) != 1) {
-        return refuse(SW_E_STORE_FORMAT, ret_why,
-                      "store %s: written by another version of LMDB (%u); it was left as it is; name "
-                      "another folder",
-                      path, host_u32(first + LM_VERSION));
+        return refuse(
+            SW_E_STORE_FORMAT, ret_why,
+            "store %s: written by another version of LMDB (%u); it was left as it is; name "
+            "another folder",
+            path, host_u32(first + LM_VERSION));
     }
     page_bytes = host_u32(first + LM_PAGE_BYTES);
     if (page_bytes < 512 || page_bytes > 65536 || (page_bytes & (page_bytes - 1)) != 0 ||
         pread(fd, second, sizeof(second), page_bytes) != sizeof(second) || !meta_page(second) ||
         host_u32(second + LM_VERSION) != 1) {
-        return refuse(SW_E_STORE_CORRUPT, ret_why,
-                      "store %s: the head of the file is damaged; restore it from a backup, or move it "
-                      "away to begin with an empty store",
-                      path);
+        return refuse(
+            SW_E_STORE_CORRUPT, ret_why,
+            "store %s: the head of the file is damaged; restore it from a backup, or move it "
+            "away to begin with an empty store",
+            path);
     }
     newest = host_u64(first + LM_TXN) > host_u64(second + LM_TXN) ? first : second;
     pages = host_u64(newest + LM_LAST_PAGE) + 1;
     if (pages > (uint64_t)st.st_size / page_bytes) {
-        return refuse(SW_E_STORE_CORRUPT, ret_why,
-                      "store %s: the file is cut: %llu bytes, it had at least %llu; restore it from a "
-                      "backup, or move it away to begin with an empty store",
-                      path, (unsigned long long)st.st_size, (unsigned long long)pages * page_bytes);
+        return refuse(
+            SW_E_STORE_CORRUPT, ret_why,
+            "store %s: the file is cut: %llu bytes, it had at least %llu; restore it from a "
+            "backup, or move it away to begin with an empty store",
+            path, (unsigned long long)st.st_size, (unsigned long long)pages * page_bytes);
     }
     return SW_OK;
 }
@@ -1525,10 +1542,11 @@ static enum sw_err folder_open(struct sw_slice folder, int *ret_fd, const char *
         (fs.f_type == 0x6969 || (uint32_t)fs.f_type == 0xff534d42u || fs.f_type == 0x517b ||
          (uint32_t)fs.f_type == 0xfe534d42u)) { /* NFS, CIFS, SMB, SMB2 */
         close(fd);
-        return refuse(SW_E_UNSUPPORTED, ret_why,
-                      "store %s: on a network file system, whose locks and maps cannot be relied on; "
-                      "name a folder on a local disk",
-                      path);
+        return refuse(
+            SW_E_UNSUPPORTED, ret_why,
+            "store %s: on a network file system, whose locks and maps cannot be relied on; "
+            "name a folder on a local disk",
+            path);
     }
     *ret_fd = fd;
     return SW_OK;
@@ -1595,7 +1613,8 @@ static enum sw_err file_make(struct lmdb_store *s, int folder_fd, const char **r
     return SW_OK;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------ */
+/* ---- life
+ * ------------------------------------------------------------------------------------------ */
 
 static void lmdb_free(struct lmdb_store *s)
 {
@@ -1674,10 +1693,11 @@ static enum sw_err data_open(struct lmdb_store *s, int folder_fd, const char **r
         return err;
     }
     if (rc != 0) {
-        return refuse(SW_E_STORE_CORRUPT, ret_why,
-                      "store %s: a part of it is missing; restore it from a backup, or name another "
-                      "folder",
-                      s->path);
+        return refuse(
+            SW_E_STORE_CORRUPT, ret_why,
+            "store %s: a part of it is missing; restore it from a backup, or name another "
+            "folder",
+            s->path);
     }
     (void)mdb_reader_check(s->env, &dead); /* slots of killed processes */
     return SW_OK;
@@ -1737,7 +1757,8 @@ enum sw_err sw_store_open_lmdb(const struct sw_store_options *opt, struct sw_sto
     memset(s, 0, sizeof(*s));
     s->lock_fd = -1;
     s->opt = *opt;
-    s->opt.map_bytes_max = opt->map_bytes_max == 0 ? MAP_DEFAULT : SW_MAX(opt->map_bytes_max, MAP_MIN);
+    s->opt.map_bytes_max =
+        opt->map_bytes_max == 0 ? MAP_DEFAULT : SW_MAX(opt->map_bytes_max, MAP_MIN);
     s->opt.map_bytes_max &= ~(uint64_t)0xffff;
     s->opt.queue_max = opt->queue_max == 0 ? 4096 : opt->queue_max;
     s->opt.readers_max = opt->readers_max == 0 ? 64 : opt->readers_max;

@@ -1,8 +1,8 @@
 /* store/store_mem.c - records in a table in memory, for tests, simulation and `store: memory:`.
  *
- * A commit is applied in the turn that answers it, so a crash before that turn forgets it, as a disk
- * would. No thread of its own and no clock: with sim loops a run repeats. The waiting commits lie in
- * the operations themselves (store_private), so a commit allocates only its records.
+ * A commit is applied in the turn that answers it, so a crash before that turn forgets it, as a
+ * disk would. No thread of its own and no clock: with sim loops a run repeats. The waiting commits
+ * lie in the operations themselves (store_private), so a commit allocates only its records.
  *
  * The table is open addressing with linear probing; a removed slot is closed by moving back what
  * follows, so there are no tombstones of the table (those of store.h are records as any other).
@@ -46,7 +46,7 @@ struct mem_wait {
         struct sw_post post;
         struct sw_timer timer; /* with a delay */
     };
-    struct sw_link link; /* in pending */
+    struct sw_link link;     /* in pending */
     struct mem_store *store; /* NULL: closed meanwhile, and applied then */
 };
 _Static_assert(sizeof(struct mem_wait) <= sizeof(((struct sw_store_commit *)0)->store_private),
@@ -57,7 +57,8 @@ static struct mem_wait *wait_of(struct sw_store_commit *op)
     return (struct mem_wait *)(void *)op->store_private;
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------
+ */
 
 static size_t home(const struct mem_store *s, const struct sw_store_key *key)
 {
@@ -156,7 +157,8 @@ static struct mem_record *record_new(const struct sw_store_key *key, const struc
     return r;
 }
 
-/* ---- commits ---------------------------------------------------------------------------------- */
+/* ---- commits ----------------------------------------------------------------------------------
+ */
 
 static uint64_t epoch_new(struct mem_store *s)
 {
@@ -224,7 +226,8 @@ static enum sw_err commit_apply(struct mem_store *s, struct sw_store_commit *op)
     return err;
 }
 
-/* A few slots after each commit: the whole table is seen again and again, at no moment's expense. */
+/* A few slots after each commit: the whole table is seen again and again, at no moment's expense.
+ */
 static void collect(struct mem_store *s, int64_t now)
 {
     for (size_t i = 0; i < COLLECT_SLOTS; i++) {
@@ -328,7 +331,8 @@ static void mem_commit(struct sw_store *store, struct sw_store_commit *op)
     }
 }
 
-/* ---- reading ---------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------
+ */
 
 static enum sw_step mem_load(struct sw_store *store, struct sw_store_load *op)
 {
@@ -403,7 +407,8 @@ static void mem_stats(struct sw_store *store, struct sw_store_stats *st)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------
+ */
 
 static void mem_close(struct sw_store *store)
 {

@@ -40,7 +40,8 @@ static inline void sw_store__add(_Atomic uint64_t *counter, uint64_t n)
     atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
-/* ---- the rules -------------------------------------------------------------------------------- */
+/* ---- the rules --------------------------------------------------------------------------------
+ */
 
 enum store_act {
     STORE_KEEP,   /* nothing to write */

@@ -531,7 +531,7 @@ class Gateway:
     def close(self):
         """Stops it and checks; a test that ended it by itself calls check() with the code it expects."""
         try:
-            if self.exit_code is None: # else the test ended it, and looked at how it ended
+            if self.exit_code is None:  # else the test ended it, and looked at how it ended
                 if self.process.poll() is None:
                     self.stop()
                 self.wait()

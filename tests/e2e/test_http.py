@@ -342,11 +342,11 @@ def test_options_star(service):
 
 
 def test_target_goes_on_as_it_is(service):
-    for target in ("/a%20b;c=d//e/~x?x=%2F&y=a+b??", "/%C3%A9", "/a?", "/x:y@z!$&'()*+,;=", "//double"):
+    for target in ("/a%20b;c=d//e/~x?x=%2F&y=a+b??", "/%C3%A9", "/a?", "/x:y@z!$&'()*+,;=", "//double", "/%7f%09"):
         assert service.get(target).json()["target"] == target
 
 
-@pytest.mark.parametrize("target", ["/a%00b", "/a%0d%0aX: y", "/%7f", "/../x", "/%2e%2e/x", "/a\\b", "/a#b", "/%zz"])
+@pytest.mark.parametrize("target", ["/a%00b", "/a%0d%0aX: y", "/../x", "/%2e%2e/x", "/a\\b", "/a#b", "/%zz"])
 def test_targets_refused(service, target):
     got = raw_answer(service, f"GET {target.replace(' ', '%20')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert (got.status, got.get("stateway-error")) == (400, "target")

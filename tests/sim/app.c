@@ -213,7 +213,7 @@ static void put_answer(struct app_conn *c)
             break;
         }
     }
-    if (chance(c->w, 10) && r->framing != 'x') {
+    if ((chance(c->w, 10) || c->act == ACT_EXTRA) && r->framing != 'x') {
         pump_printf(p, "Connection: close\r\n");
         c->close_after = true;
     }
@@ -232,8 +232,9 @@ static void put_answer(struct app_conn *c)
         c->close_after = true;
     }
     if (c->act == ACT_EXTRA && r->framing != 'x') {
+        /* Only where the connection ends: on one that goes on, what comes later cannot be told from
+         * the next answer, by anybody. */
         pump_printf(p, "HTTP/1.1 200 Nobody asked\r\nContent-Length: 3\r\n\r\nbad");
-        c->close_after = false;
     }
 }
 

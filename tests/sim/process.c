@@ -6,6 +6,8 @@
 
 #include <signal.h>
 
+#include "io/io_priv.h"
+
 /* ---- mail between loops ------------------------------------------------------------------------
  */
 
@@ -427,9 +429,28 @@ void gateway_start(struct world *w)
     note(w, "a gateway starts");
 }
 
+/* A process that dies takes its timers along; here some (of commits the store has forgotten) would
+ * stay in the wheel while the memory they lie in is freed. */
+static void timers_forget(struct sw_loop *loop)
+{
+    while (sw_list_pop_front(&loop->wheel.due) != NULL) {
+    }
+    for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
+        for (unsigned slot = 0; slot < WHEEL_SLOTS; slot++) {
+            while (sw_list_pop_front(&loop->wheel.slot[level][slot]) != NULL) {
+            }
+        }
+    }
+}
+
 static void gateway_free(struct world *w)
 {
     struct gateway *g = &w->gw;
+
+    sw_store_mem_crash(w->store);
+    for (uint32_t i = 0; i < g->worker_count; i++) {
+        timers_forget(g->loops[i]);
+    }
 
     sw_life_free(g->life);
     for (uint32_t i = 0; i < g->worker_count; i++) {
@@ -448,7 +469,6 @@ void gateway_crash(struct world *w)
 {
     note(w, "the gateway crashes");
     w->crashes++;
-    sw_store_mem_crash(w->store);
     gateway_free(w);
 }
 
@@ -478,6 +498,5 @@ bool gateway_stopped(const struct world *w)
 void gateway_end(struct world *w)
 {
     SW_ASSERT(gateway_stopped(w));
-    sw_store_mem_crash(w->store); /* a deadline may have cut exchanges that still wait for it */
-    gateway_free(w);
+    gateway_free(w); /* a deadline may have cut exchanges that still wait for the store */
 }

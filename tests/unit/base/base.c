@@ -12,7 +12,8 @@
 #include "base/pool.h"
 #include "base/rng.h"
 
-/* ---- arena ------------------------------------------------------------------------------------ */
+/* ---- arena ------------------------------------------------------------------------------------
+ */
 
 static void arena_align(void **state)
 {
@@ -77,7 +78,8 @@ static void arena_text(void **state)
     assert_true(a.overflowed);
 }
 
-/* ---- out -------------------------------------------------------------------------------------- */
+/* ---- out --------------------------------------------------------------------------------------
+ */
 
 static void out_numbers(void **state)
 {
@@ -98,9 +100,9 @@ static void out_numbers(void **state)
     sw_out_hex(&o, 0xabc, 6);
     sw_out_char(&o, ' ');
     sw_out_hex(&o, UINT64_MAX, 2);
-    assert_true(sw_slice_eq(sw_out_done(&o),
-                            SW_S("0 18446744073709551615 -9223372036854775808 -1 0 000abc "
-                                 "ffffffffffffffff")));
+    assert_true(
+        sw_slice_eq(sw_out_done(&o), SW_S("0 18446744073709551615 -9223372036854775808 -1 0 000abc "
+                                          "ffffffffffffffff")));
 }
 
 /* At every capacity: all of it, or a head of it and the mark. */
@@ -156,7 +158,8 @@ static void out_printf(void **state)
     assert_int_equal(o.len, 0);
 }
 
-/* ---- pool ------------------------------------------------------------------------------------- */
+/* ---- pool -------------------------------------------------------------------------------------
+ */
 
 static void pool_all(void **state)
 {
@@ -193,7 +196,8 @@ static void pool_all(void **state)
     assert_false(sw_pool_init(&p, SIZE_MAX / 2, 4));
 }
 
-/* ---- slice ------------------------------------------------------------------------------------ */
+/* ---- slice ------------------------------------------------------------------------------------
+ */
 
 static void slice_compare(void **state)
 {
@@ -318,11 +322,13 @@ static void slice_hash(void **state)
     assert_true(sw_slice_hash(SW_S("a"), 1) == sw_slice_hash(SW_S("a"), 1));
 }
 
-/* ---- rng -------------------------------------------------------------------------------------- */
+/* ---- rng --------------------------------------------------------------------------------------
+ */
 
 static void rng_stream(void **state)
 {
-    /* xoshiro256** from the state {1, 2, 3, 4}: the authors' reference code, xoshiro256starstar.c */
+    /* xoshiro256** from the state {1, 2, 3, 4}: the authors' reference code, xoshiro256starstar.c
+     */
     static const uint64_t want[] = {11520, 0, 1509978240, 1215971899390074240};
     struct sw_rng r = {{1, 2, 3, 4}}, a, b;
     unsigned counts[10] = {0};
@@ -350,7 +356,8 @@ static void rng_stream(void **state)
     assert_int_equal(sw_rng_below(&a, 1), 0);
 }
 
-/* ---- list ------------------------------------------------------------------------------------- */
+/* ---- list -------------------------------------------------------------------------------------
+ */
 
 struct item {
     int value;
@@ -387,7 +394,8 @@ static void list_all(void **state)
     assert_true(sw_list_empty(&head));
 }
 
-/* ---- the table of errors ------------------------------------------------------------------------ */
+/* ---- the table of errors ------------------------------------------------------------------------
+ */
 
 static void errors_table(void **state)
 {
@@ -417,13 +425,13 @@ static void errors_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(arena_align),   cmocka_unit_test(arena_overflow),
-        cmocka_unit_test(arena_text),    cmocka_unit_test(out_numbers),
-        cmocka_unit_test(out_overflow),  cmocka_unit_test(out_printf),
-        cmocka_unit_test(pool_all),      cmocka_unit_test(slice_compare),
-        cmocka_unit_test(slice_find),    cmocka_unit_test(slice_numbers),
-        cmocka_unit_test(slice_hash),    cmocka_unit_test(rng_stream),
-        cmocka_unit_test(list_all),      cmocka_unit_test(errors_table),
+        cmocka_unit_test(arena_align),  cmocka_unit_test(arena_overflow),
+        cmocka_unit_test(arena_text),   cmocka_unit_test(out_numbers),
+        cmocka_unit_test(out_overflow), cmocka_unit_test(out_printf),
+        cmocka_unit_test(pool_all),     cmocka_unit_test(slice_compare),
+        cmocka_unit_test(slice_find),   cmocka_unit_test(slice_numbers),
+        cmocka_unit_test(slice_hash),   cmocka_unit_test(rng_stream),
+        cmocka_unit_test(list_all),     cmocka_unit_test(errors_table),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,8 @@
 #include "base/json.h"
 #include "base/rng.h"
 
-/* ---- input flush against a page that may not be read ------------------------------------------ */
+/* ---- input flush against a page that may not be read ------------------------------------------
+ */
 
 struct guarded {
     char *block;
@@ -21,7 +22,8 @@ static struct guarded guarded_new(size_t bytes)
 {
     struct guarded g = {NULL, (bytes + 4095) & ~(size_t)4095};
 
-    g.block = mmap(NULL, g.bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    g.block =
+        mmap(NULL, g.bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(g.block != MAP_FAILED);
     assert_int_equal(mprotect(g.block + g.bytes, 4096, PROT_NONE), 0);
     return g;
@@ -39,7 +41,8 @@ static struct sw_slice guarded_put(struct guarded g, struct sw_slice s)
     return sw_slice_of(at, s.len);
 }
 
-/* ---- check ------------------------------------------------------------------------------------ */
+/* ---- check ------------------------------------------------------------------------------------
+ */
 
 static const struct check_row {
     const char *name;
@@ -129,7 +132,8 @@ static const struct check_row {
     {"duplicate by escape", SW_S("{\"a\":1,\"\\u0061\":3}"), "duplicate name", 7},
     {"duplicate by escaped slash", SW_S("{\"/\":1,\"\\/\":3}"), "duplicate name", 7},
     {"duplicate by UTF-8 and escape", SW_S("{\"\xc3\xa9\":1,\"\\u00E9\":3}"), "duplicate name", 8},
-    {"duplicate by pair", SW_S("{\"\xf0\x9f\x98\x80\":1,\"\\ud83d\\uDE00\":3}"), "duplicate name", 10},
+    {"duplicate by pair", SW_S("{\"\xf0\x9f\x98\x80\":1,\"\\ud83d\\uDE00\":3}"), "duplicate name",
+     10},
     {"duplicate empty name", SW_S("{\"\":1,\"\":3}"), "duplicate name", 6},
 };
 
@@ -220,7 +224,8 @@ static void check_members(void **state)
     char *text = malloc(cap);
 
     (void)state;
-    for (size_t count = 2; count <= SW_JSON_MEMBERS_MAX; count = count < 40 ? count + 1 : 2 * count) {
+    for (size_t count = 2; count <= SW_JSON_MEMBERS_MAX;
+         count = count < 40 ? count + 1 : 2 * count) {
         assert_int_equal(sw_json_check(many(text, cap, count, SIZE_MAX)).err, SW_OK);
         for (size_t again = 0; again + 1 < count; again += 1 + count / 16) {
             struct sw_json_checked c = sw_json_check(many(text, cap, count, again));
@@ -235,7 +240,8 @@ static void check_members(void **state)
     free(text);
 }
 
-/* Large objects inside of large ones: the shared table must be as before when the inner one closes. */
+/* Large objects inside of large ones: the shared table must be as before when the inner one closes.
+ */
 static void check_nested_tables(void **state)
 {
     size_t cap = 1 << 20;
@@ -260,7 +266,8 @@ static void check_nested_tables(void **state)
     free(text);
 }
 
-/* ---- compact ---------------------------------------------------------------------------------- */
+/* ---- compact ----------------------------------------------------------------------------------
+ */
 
 static const struct {
     struct sw_slice in, out;
@@ -323,7 +330,8 @@ static void quote_table(void **state)
     }
 }
 
-/* ---- merge ------------------------------------------------------------------------------------ */
+/* ---- merge ------------------------------------------------------------------------------------
+ */
 
 static const struct {
     struct sw_slice target, patch, out;
@@ -354,7 +362,8 @@ static const struct {
      SW_S("{\"a\":1,\"l\":[null,{\"x\":null}]}")},
     {SW_S("{\"a\":{\"b\":{\"c\":1,\"d\":2}}}"), SW_S("{\"a\":{\"b\":{\"c\":null}}}"),
      SW_S("{\"a\":{\"b\":{\"d\":2}}}")},
-    {SW_S("{\"a\":5}"), SW_S("{\"a\":{\"b\":null,\"c\":{\"d\":null}}}"), SW_S("{\"a\":{\"c\":{}}}")},
+    {SW_S("{\"a\":5}"), SW_S("{\"a\":{\"b\":null,\"c\":{\"d\":null}}}"),
+     SW_S("{\"a\":{\"c\":{}}}")},
     {SW_S("{\"\xc3\xa9\":1}"), SW_S("{\"\xc3\xa9\":\"\xc3\xa9\"}"),
      SW_S("{\"\\u00e9\":\"\\u00e9\"}")},
 };
@@ -477,11 +486,13 @@ static void merge_deep(void **state)
     assert_int_equal(sw_json_check(sw_out_done(&out)).err, SW_OK);
 }
 
-/* ---- looking inside ---------------------------------------------------------------------------- */
+/* ---- looking inside ----------------------------------------------------------------------------
+ */
 
 static void iterate(void **state)
 {
-    struct sw_slice text = SW_S(" { \"a\" : [1, {\"b\":\"]\"} , 3] ,\"\\u0062\":\"x\\ny\", \"c\":{} } "),
+    struct sw_slice text = SW_S(
+                        " { \"a\" : [1, {\"b\":\"]\"} , 3] ,\"\\u0062\":\"x\\ny\", \"c\":{} } "),
                     name, value;
     struct sw_json_iter it;
     char room[16];
@@ -515,12 +526,22 @@ static void iterate(void **state)
     assert_false(sw_json_name_is(SW_S("\\u0061"), SW_S("ab")));
 }
 
-/* ---- random texts: what was built is accepted, and comes out the same ---------------------------- */
+/* ---- random texts: what was built is accepted, and comes out the same
+ * ---------------------------- */
 
 static void build(struct sw_rng *rng, struct sw_out *out, size_t depth)
 {
-    static const char *const scalars[] = {"0",    "-1.50", "1e+9", "true", "null",     "\"\"",
-                                          "\"x\"", "\"\\u00e9\"", "\"\xc3\xa9\"", "false", "12345678901234567890"};
+    static const char *const scalars[] = {"0",
+                                          "-1.50",
+                                          "1e+9",
+                                          "true",
+                                          "null",
+                                          "\"\"",
+                                          "\"x\"",
+                                          "\"\\u00e9\"",
+                                          "\"\xc3\xa9\"",
+                                          "false",
+                                          "12345678901234567890"};
     size_t count = sw_rng_below(rng, 5), kind = depth == 0 ? 2 : sw_rng_below(rng, 4);
 
     if (kind >= 2) {
@@ -570,12 +591,18 @@ static void random_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(check_table),   cmocka_unit_test(check_types),
-        cmocka_unit_test(check_depth),   cmocka_unit_test(check_members),
-        cmocka_unit_test(check_nested_tables), cmocka_unit_test(compact_table),
-        cmocka_unit_test(quote_table),   cmocka_unit_test(merge_table),
-        cmocka_unit_test(merge_many),    cmocka_unit_test(merge_deep),
-        cmocka_unit_test(iterate),       cmocka_unit_test(random_texts),
+        cmocka_unit_test(check_table),
+        cmocka_unit_test(check_types),
+        cmocka_unit_test(check_depth),
+        cmocka_unit_test(check_members),
+        cmocka_unit_test(check_nested_tables),
+        cmocka_unit_test(compact_table),
+        cmocka_unit_test(quote_table),
+        cmocka_unit_test(merge_table),
+        cmocka_unit_test(merge_many),
+        cmocka_unit_test(merge_deep),
+        cmocka_unit_test(iterate),
+        cmocka_unit_test(random_texts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

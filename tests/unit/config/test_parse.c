@@ -98,7 +98,6 @@ static void shortest_file(void **state)
     assert_int_equal(a->start_timeout_ns, 30 * SW_NS_PER_S);
     assert_int_equal(a->balance, SW_BALANCE_LEAST);
     assert_int_equal(a->drain_deadline_ns, 600 * SW_NS_PER_S);
-    assert_int_equal(a->drain_on_loss, SW_ON_LOSS_REPIN);
     assert_int_equal(a->connections_max, 1000);
     assert_int_equal(a->pending_max, 100);
     assert_int_equal(a->retry_attempts, 2);
@@ -177,7 +176,6 @@ static void full_file(void **state)
     assert_int_equal(a->replicas, 5);
     TEXT_IS(a->health_path, "/healthz");
     assert_int_equal(a->balance, SW_BALANCE_ROUND_ROBIN);
-    assert_int_equal(a->drain_on_loss, SW_ON_LOSS_FAIL);
     assert_int_equal(a->retry_budget_percent, 10);
     assert_int_equal(a->retry_per_try_ns, 5 * SW_NS_PER_S);
     a = &c->apps[1];

@@ -80,7 +80,8 @@ static void hmac_vectors(void **state)
         all = hex(rows[i].data, data);
         /* in whatever pieces it comes */
         for (size_t cut = 0; cut <= all.len; cut++) {
-            struct sw_slice parts[3] = {sw_slice_head(all, cut), {NULL, 0}, sw_slice_tail(all, cut)};
+            struct sw_slice parts[3] = {
+                sw_slice_head(all, cut), {NULL, 0}, sw_slice_tail(all, cut)};
 
             sw_hmac_sha256(&key, parts, 3, out);
             assert_hex(out, rows[i].mac);
@@ -125,9 +126,9 @@ static void b64_table(void **state)
         {SW_S("\0\0\0"), SW_S("AAAA")},
     };
     static const struct sw_slice bad[] = {
-        SW_S("A"),    SW_S("AAAAA"), SW_S("Zg=="),  SW_S("Zg="),   SW_S("Zh"),    SW_S("Zm9"),
-        SW_S("Zm+v"), SW_S("Zm/v"),  SW_S("Zm 9v"), SW_S("Zm9v\n"), SW_S("\0AAA"), SW_S("Zm9\xc3"),
-        SW_S("=AAA"), SW_S(" Zm8"),
+        SW_S("A"),     SW_S("AAAAA"),   SW_S("Zg=="), SW_S("Zg="),   SW_S("Zh"),
+        SW_S("Zm9"),   SW_S("Zm+v"),    SW_S("Zm/v"), SW_S("Zm 9v"), SW_S("Zm9v\n"),
+        SW_S("\0AAA"), SW_S("Zm9\xc3"), SW_S("=AAA"), SW_S(" Zm8"),
     };
     uint8_t bytes[16];
     char room[32];

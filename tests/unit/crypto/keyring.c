@@ -24,8 +24,7 @@ static const struct {
     {"three", RING(KEY("7", "retired", S1) "," KEY("1", "active", S1) " , " KEY("9", "seed", S2)),
      NULL},
     {"largest id", RING(KEY("4294967295", "active", S1)), NULL},
-    {"escaped names",
-     "{\"\\u0076ersion\":1,\"keys\":[" KEY("1", "\\u0061ctive", S1) "]}", NULL},
+    {"escaped names", "{\"\\u0076ersion\":1,\"keys\":[" KEY("1", "\\u0061ctive", S1) "]}", NULL},
     {"nothing", "", "not JSON"},
     {"garbage", "hello", "not JSON"},
     {"list", "[]", "no JSON object"},
@@ -252,9 +251,9 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parse_table),  cmocka_unit_test(parse_values),
+        cmocka_unit_test(parse_table),   cmocka_unit_test(parse_values),
         cmocka_unit_test(put_and_parse), cmocka_unit_test(load_makes),
-        cmocka_unit_test(load_refuses), cmocka_unit_test(load_race),
+        cmocka_unit_test(load_refuses),  cmocka_unit_test(load_race),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -43,7 +43,9 @@ int main(int argc, char **argv)
         return 2;
     }
     if (argc > 2) {
-        opt.sync = argv[2][0] == 'a' ? SW_SYNC_ALWAYS : argv[2][0] == 'e' ? SW_SYNC_EVERYSEC : SW_SYNC_NO;
+        opt.sync = argv[2][0] == 'a'   ? SW_SYNC_ALWAYS
+                   : argv[2][0] == 'e' ? SW_SYNC_EVERYSEC
+                                       : SW_SYNC_NO;
     }
     memset(value, 'v', sizeof(value));
     sw_rng_seed(&rng, 1);

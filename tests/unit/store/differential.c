@@ -22,7 +22,8 @@ static char texts[PARALLEL][SW_COMMIT_WRITES_MAX][9000];
 static void write_random(struct sw_rng *rng, struct side *sides, size_t op, size_t i, uint64_t key,
                          int64_t now)
 {
-    uint64_t kind = sw_rng_below(rng, 10), expect = sw_rng_below(rng, 6), known = sw_rng_below(rng, 4);
+    uint64_t kind = sw_rng_below(rng, 10), expect = sw_rng_below(rng, 6),
+             known = sw_rng_below(rng, 4);
     size_t len = sw_rng_below(rng, sw_rng_below(rng, 4) == 0 ? sizeof(texts[0][0]) : 100);
     int64_t expires = sw_rng_below(rng, 3) == 0 ? 0 : now + (int64_t)sw_rng_below(rng, 40) - 2,
             absolute = sw_rng_below(rng, 3) == 0 ? now + (int64_t)sw_rng_below(rng, 60) : 0;
@@ -34,7 +35,9 @@ static void write_random(struct sw_rng *rng, struct side *sides, size_t op, size
         struct sw_write *w = &sides[s].ops[op].writes[i];
 
         *w = (struct sw_write){
-            .kind = kind < 6 ? SW_WRITE_PUT : kind < 8 ? SW_WRITE_TOUCH : SW_WRITE_DELETE,
+            .kind = kind < 6   ? SW_WRITE_PUT
+                    : kind < 8 ? SW_WRITE_TOUCH
+                               : SW_WRITE_DELETE,
             .key = key_of(key),
             .record = kind == 5 ? SW_RECORD_ALIAS : SW_RECORD_STATE,
             .expect = expect < 2   ? SW_EXPECT_ANY

@@ -46,7 +46,8 @@ static void closed(struct world *w)
     w->store = NULL;
 }
 
-/* ---- life -------------------------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------------------------------
+ */
 
 static void reopen_keeps(void **state)
 {
@@ -224,7 +225,8 @@ static void readers_full(void **state)
     world_fini(&w);
 }
 
-/* ---- files that are not ours, or no more -------------------------------------------------------- */
+/* ---- files that are not ours, or no more --------------------------------------------------------
+ */
 
 static char *slurp(const char *path, size_t *ret_len)
 {
@@ -429,7 +431,8 @@ static void rotten_record(void **state)
     world_fini(&w);
 }
 
-/* ---- no room ------------------------------------------------------------------------------------- */
+/* ---- no room
+ * ------------------------------------------------------------------------------------- */
 
 static uint64_t records(struct world *w)
 {
@@ -517,7 +520,8 @@ static void map_full(void **state)
             for (uint64_t i = 0; i < count; i++) {
                 assert_int_equal(load(&w, first + i, NOW, NULL), SW_OK);
             }
-            for (uint64_t i = 0; i < 200 && sizes[s] < 4000; i++) { /* see the top of store_lmdb.c */
+            for (uint64_t i = 0; i < 200 && sizes[s] < 4000;
+                 i++) { /* see the top of store_lmdb.c */
                 struct sw_write t = {.kind = SW_WRITE_TOUCH, .key = key_of(first + i % 10)};
 
                 t.expires_unix_s = NOW + (i % 2 == 0 ? 1100 : 900);
@@ -656,7 +660,8 @@ static void disk_full_tmpfs(void **state)
     assert_int_equal(rmdir(folder), 0);
 }
 
-/* ---- the collector ------------------------------------------------------------------------------- */
+/* ---- the collector
+ * ------------------------------------------------------------------------------- */
 
 static void collector(void **state)
 {
@@ -683,8 +688,8 @@ static void collector(void **state)
     ops[0].count = 4;
     ops[0].writes[0] = put_of(2, SW_S("on"));
     ops[0].writes[0].expires_unix_s = now + 1000;
-    ops[0].writes[1] = (struct sw_write){
-        .kind = SW_WRITE_TOUCH, .key = key_of(3), .expires_unix_s = now + 1000};
+    ops[0].writes[1] =
+        (struct sw_write){.kind = SW_WRITE_TOUCH, .key = key_of(3), .expires_unix_s = now + 1000};
     ops[0].writes[2] = (struct sw_write){
         .kind = SW_WRITE_TOUCH, .key = key_of(1), .expires_unix_s = now - 60}; /* earlier */
     ops[0].writes[3] = delete_of(10);
@@ -781,10 +786,10 @@ int main(void)
         cmocka_unit_test(readers_full),     cmocka_unit_test(foreign_files),
         cmocka_unit_test(foreign_lmdb),     cmocka_unit_test(cut_files),
         cmocka_unit_test(rotten_record),    cmocka_unit_test(map_full),
-        cmocka_unit_test(map_full_collect),
-        cmocka_unit_test(map_full_batch),   cmocka_unit_test(disk_full_rlimit),
-        cmocka_unit_test(disk_full_tmpfs),  cmocka_unit_test(collector),
-        cmocka_unit_test(collector_busy),   cmocka_unit_test(syncing),
+        cmocka_unit_test(map_full_collect), cmocka_unit_test(map_full_batch),
+        cmocka_unit_test(disk_full_rlimit), cmocka_unit_test(disk_full_tmpfs),
+        cmocka_unit_test(collector),        cmocka_unit_test(collector_busy),
+        cmocka_unit_test(syncing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

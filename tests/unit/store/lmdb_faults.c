@@ -1,5 +1,5 @@
-/* A failing disk: each write and sync of a commit fails once, in turn, with each error. Nothing that
- * was acknowledged is lost, readers go on, and the committer recovers by itself.
+/* A failing disk: each write and sync of a commit fails once, in turn, with each error. Nothing
+ * that was acknowledged is lost, readers go on, and the committer recovers by itself.
  *
  * LMDB's system calls are caught by defining them here: the dynamic linker binds liblmdb to these.
  */

@@ -18,7 +18,7 @@ enum { LANES = 8, VALUE_BYTES = 3000 };
 struct lane {
     struct world *w;
     struct sw_store_commit op;
-    uint64_t number;      /* of this lane's commit under way */
+    uint64_t number; /* of this lane's commit under way */
     char text[2][VALUE_BYTES];
     int fd;
 };
@@ -32,7 +32,7 @@ struct told {
 static struct sw_slice value_of(char *room, uint64_t number, uint64_t lane)
 {
     size_t len = 16 + (number * 7919 + lane * 13) % (VALUE_BYTES - 16);
-    char word[17];
+    char word[40];
 
     (void)snprintf(word, sizeof(word), "%08lx%08lx", (unsigned long)number, (unsigned long)lane);
     for (size_t i = 0; i < len; i++) {

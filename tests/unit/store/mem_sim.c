@@ -102,7 +102,8 @@ static void faults(void **state)
     assert_int_equal(r.done, 5);
     assert_int_equal(r.ops[1].err, SW_OK);
     assert_true(r.done_ns[1] >= start + 50 * SW_NS_PER_MS);
-    assert_int_equal(r.ops[1].done_ns - r.ops[1].queued_ns, r.done_ns[1] - start); /* virtual time */
+    assert_int_equal(r.ops[1].done_ns - r.ops[1].queued_ns,
+                     r.done_ns[1] - start); /* virtual time */
     sw_store_mem_faults(r.store, NULL, NULL);
     begin(&r, 5, 1);
     sw_sim_run(r.sim, start + 300 * SW_NS_PER_MS);
