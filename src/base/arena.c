@@ -11,7 +11,7 @@ void sw_arena_init(struct sw_arena *a, void *block, size_t size_bytes)
 
 static void *arena_take(struct sw_arena *a, size_t bytes, size_t align)
 {
-    size_t pad = (align - ((uintptr_t)(a->base + a->used) & (align - 1))) & (align - 1);
+    size_t pad = (align - (((uintptr_t)a->base + a->used) & (align - 1))) & (align - 1);
     size_t left = a->size - a->used;
     char *at;
 
@@ -19,6 +19,9 @@ static void *arena_take(struct sw_arena *a, size_t bytes, size_t align)
     if (a->overflowed || pad > left || bytes > left - pad) {
         a->overflowed = true;
         return NULL;
+    }
+    if (a->base == NULL) {
+        return NULL; /* an arena of nothing: zero bytes are not an overflow */
     }
     at = a->base + a->used + pad;
     a->used += pad + bytes;
