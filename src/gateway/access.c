@@ -83,6 +83,8 @@ static void ring_get(const struct ring *r, uint64_t at, void *bytes, size_t len)
     }
 }
 
+/* The record is put, then `sleeping` is looked at; the thread sets `sleeping`, then looks at the rings.
+ * All four are sequentially consistent, or both might miss each other and the line wait for the next. */
 static void wake(struct sw_access *a)
 {
     if (atomic_load(&a->sleeping) && atomic_exchange(&a->sleeping, false)) {
@@ -144,7 +146,7 @@ void sw_access__exchange(struct sw_access *a, const struct sw_exchange *x, uint6
     ring_put(ring, at, instance.ptr, instance.len);
     at += instance.len;
     ring_put(ring, at, path.ptr, path.len);
-    atomic_store_explicit(&ring->head, head + r.bytes, memory_order_release);
+    atomic_store(&ring->head, head + r.bytes);
     wake(a);
 }
 
@@ -284,7 +286,7 @@ static bool drain(struct sw_access *a)
     for (size_t i = 0; i < a->count; i++) {
         struct ring *ring = &a->rings[i];
         uint64_t tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-        uint64_t head = atomic_load_explicit(&ring->head, memory_order_acquire);
+        uint64_t head = atomic_load(&ring->head); /* see wake */
 
         while (tail < head) {
             struct record r;

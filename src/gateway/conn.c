@@ -138,7 +138,9 @@ static void conn_run(struct sw_conn *c)
         return;
     }
     if (c->state != CONN_EXCHANGE) {
-        if (c->eof || c->broken) { /* half a head, and no more to come */
+        bool waits = c->in.bytes > 0 && sw_stream_queued(c->stream) >= SW_RELAY_HIGH_BYTES;
+
+        if (c->broken || (c->eof && !waits)) { /* half a head, and no more to come */
             if (sw_stream_queued(c->stream) > 0 && !c->broken) {
                 sw_stream_linger(sw_take(&c->stream),
                                  sw_loop_now_ns(w->loop) + w->config->timeouts.send_ns);
@@ -170,6 +172,18 @@ void sw_conn__done(struct sw_conn *c, bool keep_alive, bool polite)
         uint64_t wait = sw_stream_queued(c->stream) > 0 ? w->config->timeouts.send_ns : SW_LINGER_NS;
 
         sw_stream_linger(sw_take(&c->stream), sw_loop_now_ns(w->loop) + wait);
+        conn_end(c);
+    } else {
+        sw_conn__close(c);
+    }
+}
+
+void sw_conn__leave(struct sw_conn *c)
+{
+    SW_ASSERT(c->state == CONN_IDLE);
+    if (sw_stream_queued(c->stream) > 0 && !c->broken) {
+        sw_stream_linger(sw_take(&c->stream), sw_loop_now_ns(c->worker->loop) +
+                                                  c->worker->config->timeouts.send_ns);
         conn_end(c);
     } else {
         sw_conn__close(c);

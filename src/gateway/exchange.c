@@ -91,8 +91,11 @@ static void ex_leave_queue(struct sw_exchange *x)
     }
 }
 
+/* What an attempt says about its instance. */
+enum ex_said { SAID_NOTHING, SAID_WELL, SAID_ILL };
+
 /* Ends the attempt: the connection goes back or away, the instance is told how it went. */
-static void ex_release_instance(struct sw_exchange *x, bool reusable, bool ok)
+static void ex_release_instance(struct sw_exchange *x, bool reusable, enum ex_said said)
 {
     if (x->wait_pending) {
         sw_upstream_cancel(&x->wait);
@@ -101,10 +104,10 @@ static void ex_release_instance(struct sw_exchange *x, bool reusable, bool ok)
     if (x->upstream != NULL) {
         sw_upstream_put(x->worker->upstream, x->ask.instance, sw_take(&x->upstream), reusable);
     }
-    if (x->ask.instance != NULL && x->err == SW_E_CLIENT_GONE) {
+    if (x->ask.instance != NULL && (said == SAID_NOTHING || x->err == SW_E_CLIENT_GONE)) {
         sw_instance_done_quiet(sw_take(&x->ask.instance));
     } else if (x->ask.instance != NULL) {
-        sw_instance_done(sw_take(&x->ask.instance), ok);
+        sw_instance_done(sw_take(&x->ask.instance), said == SAID_WELL);
     }
     sw_inq__clear(x->worker, &x->up_in);
     sw_buf_unref(sw_take(&x->response_buf));
@@ -114,6 +117,7 @@ static void ex_release_instance(struct sw_exchange *x, bool reusable, bool ok)
     x->up_err = SW_OK;
     x->head_sent = false;
     x->got_bytes = false;
+    x->answer_head_got = false;
     x->held_sent = 0;
     x->body_out_done = false;
 }
@@ -138,10 +142,17 @@ static enum sw_ex_next ex_finish(struct sw_exchange *x, bool keep_alive, bool po
     bool reusable = x->answer_done && !x->own_answer && x->response.keep_alive && !x->lone &&
                     !x->up_eof &&
                     !x->up_broken && x->body_out_done && x->up_in.bytes == 0;
+    enum ex_said said = SAID_NOTHING;
 
+    if (x->err == SW_E_APP_BODY || x->err == SW_E_APP_CLOSED || x->err == SW_E_APP_SLOW ||
+        (x->err == SW_E_EXCHANGE_SLOW && x->state == EX_AWAIT)) {
+        said = SAID_ILL;
+    } else if (x->answer_head_got) {
+        said = SAID_WELL;
+    }
     ex_log(x);
     sw_timer_stop(x->worker->loop, &x->timer);
-    ex_release_instance(x, reusable, x->err != SW_E_APP_BODY && x->err != SW_E_APP_SLOW);
+    ex_release_instance(x, reusable, said);
     ex_leave_queue(x);
     ex_to(x, EX_DONE);
     if (c != NULL) {
@@ -156,6 +167,10 @@ static enum sw_ex_next ex_fail(struct sw_exchange *x, enum sw_err err)
     SW_ASSERT(err != SW_OK);
     if (x->err == SW_OK) {
         x->err = err;
+    }
+    if (x->conn != NULL && x->answer_head_sent && x->answer_framing != SW_FRAMING_CLOSE &&
+        (err == SW_E_APP_CLOSED || err == SW_E_APP_BODY)) {
+        return ex_finish(x, false, true); /* what came goes out: its framing shows the cut */
     }
     if (x->conn == NULL || x->answer_head_sent || sw_err_status(err) == 0) {
         return ex_finish(x, false, false);
@@ -308,6 +323,9 @@ static enum sw_ex_next ex_pick(struct sw_exchange *x)
     if (x->conn == NULL) {
         return ex_finish(x, false, false); /* the client left: what was not sent need not be */
     }
+    if (now_ns(x) >= x->deadline_ns) {
+        return ex_fail(x, SW_E_EXCHANGE_SLOW); /* no app begins what nobody waits for any more */
+    }
     x->ask.patience = now_ns(x) < x->wait_until_ns;
     x->ask.worth_waiting = false;
     switch (x->ask.placement->pick(&x->ask)) {
@@ -352,12 +370,20 @@ static bool ex_repeatable(const struct sw_exchange *x)
     SW_UNREACHABLE();
 }
 
+/* Was it we who lacked something, or is it only busy? That must not count against an instance. */
+static bool says_nothing(enum sw_err err)
+{
+    return err == SW_E_CANCELED || err == SW_E_PENDING_FULL || err == SW_E_NO_INSTANCE ||
+           err == SW_E_OVERLOADED || err == SW_E_NO_FILES || err == SW_E_NO_BUFFERS ||
+           err == SW_E_NO_MEMORY;
+}
+
 /* The instance failed before its answer's head. Back to pick, on another one, if that is safe. */
 static enum sw_ex_next ex_attempt_failed(struct sw_exchange *x, enum sw_err err)
 {
     const struct sw_config_app *app = &x->worker->config->apps[x->routed.route->app];
     bool repeatable = ex_repeatable(x);
-    bool stale = x->up_reused && repeatable && !x->fresh_next;
+    bool stale = x->up_reused && repeatable && !x->fresh_next && err == SW_E_APP_CLOSED;
     struct sw_instance *i = x->ask.instance;
 
     SW_ASSERT(i != NULL);
@@ -366,7 +392,8 @@ static enum sw_ex_next ex_attempt_failed(struct sw_exchange *x, enum sw_err err)
     } else if (x->ask.tried.tried_count < SW_TRIED_MAX) {
         x->ask.tried.tried[x->ask.tried.tried_count++] = i;
     }
-    ex_release_instance(x, false, stale || err == SW_E_CANCELED);
+    ex_release_instance(x, false, stale || says_nothing(err) ? SAID_NOTHING : SAID_ILL);
+    x->ask.tried_lives = err == SW_E_APP_SLOW || (says_nothing(err) && err != SW_E_NO_INSTANCE);
     x->up_reused = false;
     if (!repeatable) {
         return ex_fail(x, err);
@@ -394,10 +421,16 @@ static void up_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struc
 
     (void)s;
     SW_ASSERT(x->magic == SW_EXCHANGE_MAGIC);
+    if (x->up_broken) {
+        return; /* bytes before these were dropped: nothing behind the gap may be read as an answer */
+    }
     x->got_bytes = true;
     if (!sw_inq__push(x->worker, &x->up_in, buf, bytes)) {
         x->up_broken = true;
         x->up_err = SW_E_NO_BUFFERS;
+    }
+    if (x->state == EX_COMMIT && x->up_in.bytes > SW_RELAY_HIGH_BYTES) {
+        sw_stream_read_stop(x->upstream); /* its body waits behind the gate */
     }
     ex_run(x);
 }
@@ -537,7 +570,7 @@ static enum sw_ex_next ex_answer_head(struct sw_exchange *x, bool *ret_final)
                             &x->response);
     switch (parsed.step) {
     case SW_STEP_MORE:
-        return x->up_eof ? ex_app_gone(x) : EX_WAIT;
+        return x->up_eof || x->up_broken ? ex_app_gone(x) : EX_WAIT;
     case SW_STEP_FAIL:
         return ex_attempt_failed(x, parsed.err);
     case SW_STEP_DONE:
@@ -547,6 +580,8 @@ static enum sw_ex_next ex_answer_head(struct sw_exchange *x, bool *ret_final)
     sw_buf_unref(x->response_buf);
     x->response_buf = sw_buf_ref(x->up_in.first->buf);
     sw_inq__drop(w, &x->up_in, parsed.consumed);
+    x->answer_head_got = true;
+    x->upgraded = false; /* an answer before a rerun may have been */
     if (x->response.status == 101) {
         if (x->request.upgrade.len == 0 || x->response.upgrade.len == 0 || !x->body_in_done) {
             return ex_attempt_failed(x, SW_E_APP_UPGRADE);
@@ -604,7 +639,7 @@ static enum sw_ex_next ex_rerun(struct sw_exchange *x)
     enum sw_err err;
 
     sw_count(&x->worker->stats->reruns, 1);
-    ex_release_instance(x, false, true);
+    ex_release_instance(x, false, SAID_WELL);
     ex_leave_queue(x);
     x->reruns++;
     sw_arena_reset(&x->arena, x->arena_mark);
@@ -622,10 +657,7 @@ static enum sw_ex_next ex_commit(struct sw_exchange *x)
     x->ask.response = &x->response;
     switch (x->ask.placement->commit(&x->ask)) {
     case SW_STEP_MORE:
-        x->ask_pending = true;
-        if (x->upstream != NULL) {
-            sw_stream_read_stop(x->upstream); /* its body waits behind the gate */
-        }
+        x->ask_pending = true; /* reading goes on: an end, or bytes too many, must not go unseen */
         return EX_WAIT;
     case SW_STEP_FAIL:
         if (ex_may_rerun(x)) {
@@ -659,7 +691,7 @@ static enum sw_ex_next ex_tunnel(struct sw_exchange *x)
     } else {
         sw_inq__clear(w, &client_rest);
         sw_stream_close(client);
-        ex_release_instance(x, false, true);
+        ex_release_instance(x, false, SAID_WELL);
     }
     sw_timer_stop(w->loop, &x->timer);
     ex_to(x, EX_DONE);
@@ -683,6 +715,7 @@ static enum sw_ex_next ex_send(struct sw_exchange *x)
         if (x->upgraded) {
             return ex_tunnel(x);
         }
+        sw_buf_unref(sw_take(&x->response_buf)); /* a stream of hours needs no head */
     }
     if (!x->body_in_done || !x->body_out_done) {
         err = sw_relay__request(x);
@@ -776,6 +809,7 @@ void sw_exchange__client_sent(struct sw_exchange *x)
 {
     SW_ASSERT(x->magic == SW_EXCHANGE_MAGIC);
     if (x->state == EX_SEND) {
+        sw_buf_unref(sw_take(&x->small)); /* a stream that waits holds no buffer */
         ex_run(x);
     }
 }
@@ -929,7 +963,8 @@ void sw_exchange__drop(struct sw_exchange *x)
 
         c->exchange = NULL;
         sw_conn__close(c);
-    }    ex_release_instance(x, false, true);
+    }
+    ex_release_instance(x, false, SAID_NOTHING);
     ex_leave_queue(x);
     if (x->admit.state == ADMIT_GRANTING) { /* on_granted will not run any more: pass the key on */
         x->admit.state = ADMIT_HELD;

@@ -12,6 +12,9 @@
 
 /* Above HIGH queued bytes the other side is not read any more; the loop tells when all is sent. */
 #define SW_RELAY_HIGH_BYTES (64u * 1024u)
+/* What is no longer than this is copied where it has to wait: each piece of its own would hold a whole
+ * buffer, and a peer that sends bytes one by one could take all there are. */
+#define SW_COPY_BYTES_MAX   1024u
 #define SW_LINGER_NS        (2 * SW_NS_PER_S)
 #define SW_TUNNEL_IDLE_NS   (3600 * SW_NS_PER_S)
 #define SW_TRAILER_BYTES_MAX 4096u
@@ -73,6 +76,8 @@ void sw_conn__done(struct sw_conn *c, bool keep_alive, bool polite);
 struct sw_stream *sw_conn__detach(struct sw_conn *c, struct sw_inq *ret_rest);
 void sw_conn__accept(struct sw_stream *s, void *worker);
 void sw_conn__close(struct sw_conn *c);
+/* The worker stops: an idle connection ends, but what it was answered still goes out. */
+void sw_conn__leave(struct sw_conn *c);
 /* Reading follows need: while the exchange wants its body, or the next head may come. */
 void sw_conn__read(struct sw_conn *c, bool on);
 
@@ -159,6 +164,7 @@ struct sw_exchange {
     enum sw_err up_err;
     bool head_sent;       /* the request's head was queued on this attempt */
     bool got_bytes;       /* the instance answered something on this attempt */
+    bool answer_head_got; /* a whole head of it */
     bool fresh_next;      /* the next try takes no idle connection */
     enum sw_err tried_err; /* why the last instance did not do */
     uint32_t attempts;
@@ -225,6 +231,8 @@ struct sw_tunnel {
     struct sw_instance *instance;
     struct sw_stream *side[2]; /* 0 the client's, 1 the instance's */
     bool ended[2];
+    struct sw_buf *small[2]; /* small messages that wait for that side, end to end */
+    size_t small_used[2];
     struct sw_timer timer;
     uint64_t last_ns;
 };
@@ -262,6 +270,7 @@ struct sw_worker {
     int64_t date_unix_s;
     bool stopping;
     struct sw_timer stop_timer;
+    uint64_t stop_deadline_ns;
     void (*stopped)(void *arg);
     void *stopped_arg;
     struct sw_stats *stats;

@@ -457,13 +457,15 @@ static void close_all(struct sw_gateway *g)
         g->admin_ops->close(g->admin);
     }
     sw_access_close(g->access);
+    /* The store first: exchanges that the stop deadline cut may still have commits in its queue, and
+     * those lie in the exchanges' memory. */
+    if (g->store != NULL) {
+        sw_store_close(g->store);
+    }
     for (size_t i = 0; i < SW_COUNTOF(g->threads); i++) {
         if (g->threads[i].worker != NULL) {
             sw_worker_free(g->threads[i].worker);
         }
-    }
-    if (g->store != NULL) {
-        sw_store_close(g->store);
     }
     if (g->life != NULL) {
         sw_life_free(g->life);

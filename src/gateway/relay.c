@@ -30,6 +30,18 @@ enum sw_err sw_relay__small(struct sw_exchange *x, struct sw_stream *to, struct 
     return sw_stream_send(to, x->small, sw_slice_of(at, text.len));
 }
 
+/* A small chunk in one piece of bytes, which goes on where the last one ended: thousands that wait for
+ * a slow reader must not take the loop's pieces, nor a buffer each. */
+static enum sw_err send_small_chunk(struct sw_exchange *x, struct sw_stream *to, struct sw_slice data)
+{
+    char text[18 + SW_COPY_BYTES_MAX + 2];
+    size_t len = sw_chunk_head(text, data.len);
+
+    memcpy(text + len, data.ptr, data.len);
+    memcpy(text + len + data.len, "\r\n", 2);
+    return sw_relay__small(x, to, sw_slice_of(text, len + data.len + 2));
+}
+
 /* Payload in the framing of the outgoing message. */
 static enum sw_err send_payload(struct sw_exchange *x, struct sw_stream *to, enum sw_framing framing,
                                 struct sw_buf *buf, struct sw_slice data)
@@ -38,6 +50,13 @@ static enum sw_err send_payload(struct sw_exchange *x, struct sw_stream *to, enu
     enum sw_err err = SW_OK;
 
     SW_ASSERT(data.len > 0);
+    if (data.len <= SW_COPY_BYTES_MAX && framing == SW_FRAMING_CHUNKED) {
+        return send_small_chunk(x, to, data);
+    }
+    if (data.len <= SW_COPY_BYTES_MAX && buf != x->held && sw_stream_queued(to) > 0 &&
+        (to == x->upstream || x->bytes_out > 0)) { /* it waits, and not only for the head before it */
+        return sw_relay__small(x, to, data);
+    }
     if (framing == SW_FRAMING_CHUNKED) {
         err = sw_relay__small(x, to, sw_slice_of(size, sw_chunk_head(size, data.len)));
     }

@@ -222,9 +222,7 @@ enum sw_err sw_respond__own(struct sw_exchange *x, enum sw_err err)
                   x->keep_alive ? (x->request.minor == 0 ? "Connection: keep-alive\r\n" : "")
                                 : "Connection: close\r\n");
     sw_out_slice(&out, x->extra_lines);
-    if (x->ask.drops_cookie) {
-        sw_out_slice(&out, lines);
-    }
+    sw_out_slice(&out, lines); /* a dropped pin; or an id that is new already, though its answer failed */
     sw_out_lit(&out, "\r\n");
     if (!head_request) {
         sw_out_printf(&out, "stateway: %s.\n", text);

@@ -17,6 +17,7 @@ void sw_tunnel__close(struct sw_tunnel *t)
                                                             : SW_LINGER_NS;
 
         sw_stream_linger(t->side[side], sw_loop_now_ns(w->loop) + wait);
+        sw_buf_unref(sw_take(&t->small[side]));
     }
     sw_upstream_forget(w->upstream, t->instance);
     sw_instance_done(t->instance, true);
@@ -32,15 +33,41 @@ static int side_of(const struct sw_tunnel *t, const struct sw_stream *s)
     return s == t->side[1];
 }
 
+/* To one side. A small message that waits behind others is copied behind them: see
+ * SW_COPY_BYTES_MAX. */
+static enum sw_err tunnel_send(struct sw_tunnel *t, int side, struct sw_buf *buf, struct sw_slice bytes)
+{
+    struct sw_buf *small = t->small[side];
+    char *at;
+
+    if (bytes.len > SW_COPY_BYTES_MAX || sw_stream_queued(t->side[side]) == 0) {
+        return sw_stream_send(t->side[side], buf, bytes);
+    }
+    if (small == NULL || small->cap - t->small_used[side] < bytes.len) {
+        sw_buf_unref(small);
+        small = t->small[side] = sw_buf_get(t->worker->loop, SW_BUF_BYTES);
+        t->small_used[side] = 0;
+        if (small == NULL) {
+            return SW_E_NO_BUFFERS;
+        }
+    }
+    at = small->data + t->small_used[side];
+    memcpy(at, bytes.ptr, bytes.len);
+    t->small_used[side] += bytes.len;
+    return sw_stream_send(t->side[side], small, sw_slice_of(at, bytes.len));
+}
+
 static void tunnel_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
 {
     struct sw_tunnel *t = arg;
     struct sw_stream *other;
+    int to;
 
     SW_ASSERT(t->magic == SW_TUNNEL_MAGIC);
-    other = t->side[!side_of(t, s)];
+    to = !side_of(t, s);
+    other = t->side[to];
     t->last_ns = sw_loop_now_ns(t->worker->loop);
-    if (sw_stream_send(other, buf, bytes) != SW_OK) {
+    if (tunnel_send(t, to, buf, bytes) != SW_OK) {
         sw_count(&t->worker->stats->errors[SW_E_NO_BUFFERS], 1);
         sw_tunnel__close(t);
         return;
@@ -72,6 +99,7 @@ static void tunnel_on_sent(struct sw_stream *s, void *arg)
 
     SW_ASSERT(t->magic == SW_TUNNEL_MAGIC);
     side = side_of(t, s);
+    sw_buf_unref(sw_take(&t->small[side])); /* an idle tunnel holds none */
     if (!t->ended[!side] && !sw_stream_reading(t->side[!side])) {
         sw_stream_read_start(t->side[!side]);
     }

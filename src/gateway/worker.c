@@ -5,6 +5,8 @@
  * the merge's member tables; trailers both ways. */
 #define ARENA_BASE_BYTES (20u * 1024u + 2 * SW_TRAILER_BYTES_MAX)
 
+#define STOP_LOOK_NS (10 * SW_NS_PER_MS) /* are all answers out? */
+
 struct sw_slice sw_worker__date(struct sw_worker *w)
 {
     int64_t now = sw_loop_now_unix_s(w->loop);
@@ -58,16 +60,26 @@ void sw_worker_loop_options(const struct sw_config *config, uint32_t connections
     };
 }
 
-static void on_stop_deadline(struct sw_timer *t, void *arg)
+static void worker_stopped(struct sw_worker *w)
+{
+    void (*stopped)(void *) = w->stopped;
+
+    w->stopped = NULL;
+    sw_timer_stop(w->loop, &w->stop_timer);
+    if (stopped != NULL) {
+        stopped(w->stopped_arg);
+    }
+}
+
+static void on_stop_timer(struct sw_timer *t, void *arg)
 {
     struct sw_worker *w = arg;
 
     (void)t;
-    if (w->stopped != NULL) {
-        void (*stopped)(void *) = w->stopped;
-
-        w->stopped = NULL;
-        stopped(w->stopped_arg);
+    if (sw_loop_now_ns(w->loop) >= w->stop_deadline_ns) {
+        worker_stopped(w);
+    } else {
+        sw_worker__check_stopped(w);
     }
 }
 
@@ -94,7 +106,7 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
     sw_list_init(&w->conn_list);
     sw_list_init(&w->exchange_list);
     sw_list_init(&w->tunnel_list);
-    sw_timer_init(&w->stop_timer, on_stop_deadline, w);
+    sw_timer_init(&w->stop_timer, on_stop_timer, w);
     w->arena_bytes = arena_bytes(opt->config);
     w->slot_bytes = (sizeof(struct sw_exchange) + 15) / 16 * 16 + fields + w->arena_bytes;
     w->stats = calloc(1, sizeof(*w->stats));
@@ -122,15 +134,21 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
     return SW_OK;
 }
 
+/* Answers that linger belong to nobody here any more, but they must go out: pieces tells. */
 void sw_worker__check_stopped(struct sw_worker *w)
 {
-    if (w->stopping && w->stopped != NULL && sw_list_empty(&w->exchange_list) &&
-        sw_list_empty(&w->conn_list)) {
-        void (*stopped)(void *) = w->stopped;
+    struct sw_loop_stats stats;
 
-        w->stopped = NULL;
-        sw_timer_stop(w->loop, &w->stop_timer);
-        stopped(w->stopped_arg);
+    if (!w->stopping || w->stopped == NULL || !sw_list_empty(&w->exchange_list) ||
+        !sw_list_empty(&w->conn_list)) {
+        return;
+    }
+    sw_loop_stats(w->loop, &stats);
+    if (stats.pieces == 0) {
+        worker_stopped(w);
+    } else {
+        sw_timer_start(w->loop, &w->stop_timer,
+                       SW_MIN(sw_loop_now_ns(w->loop) + STOP_LOOK_NS, w->stop_deadline_ns));
     }
 }
 
@@ -143,6 +161,8 @@ void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(v
     w->stopping = true;
     w->stopped = stopped;
     w->stopped_arg = arg;
+    w->stop_deadline_ns = deadline_ns;
+    sw_timer_start(w->loop, &w->stop_timer, deadline_ns);
     for (size_t i = 0; i < w->listener_count; i++) {
         sw_listener_close(w->listeners[i]);
     }
@@ -152,14 +172,13 @@ void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(v
 
         next = l->next;
         if (c->state == CONN_IDLE) {
-            sw_conn__close(c);
+            sw_conn__leave(c);
         }
     }
     for (l = w->tunnel_list.next; l != &w->tunnel_list; l = next) {
         next = l->next;
         sw_tunnel__close(SW_CONTAINER(l, struct sw_tunnel, link));
     }
-    sw_timer_start(w->loop, &w->stop_timer, deadline_ns);
     sw_worker__check_stopped(w);
 }
 

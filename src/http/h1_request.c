@@ -32,6 +32,23 @@ static enum sw_method method_id(struct sw_slice s)
     }
 }
 
+/* Is it a known method in other letters? RFC 9110, 9.1: case counts, but there are apps that take
+ * "get" for GET: routes, placements and csrf would judge another method than the app serves. */
+static bool method_other_case(struct sw_slice s)
+{
+    static const struct sw_slice known[] = {
+        SW_S("GET"), SW_S("PUT"), SW_S("POST"), SW_S("HEAD"), SW_S("PATCH"),
+        SW_S("TRACE"), SW_S("DELETE"), SW_S("OPTIONS"), SW_S("CONNECT"),
+    };
+
+    for (size_t i = 0; i < SW_COUNTOF(known); i++) {
+        if (sw_slice_eq_nocase(s, known[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* "HTTP/1.1" or "HTTP/1.0" at p, and CRLF. DONE: 10 bytes. */
 static struct sw_parsed version(const char *p, const char *end, struct sw_head *h)
 {
@@ -81,6 +98,9 @@ static struct sw_parsed request_line(const char *p, const char *end, uint32_t ta
     }
     h->method_name = sw_slice_of(start, (size_t)(p - start));
     h->method = method_id(h->method_name);
+    if (h->method == SW_METHOD_OTHER && method_other_case(h->method_name)) {
+        return sw_h1__fail(SW_E_METHOD_REFUSED);
+    }
 
     start = ++p;
     stop = (size_t)(end - p) > target_max ? p + target_max : end;

@@ -432,7 +432,8 @@ static size_t end_write(struct sw_sim *sim, struct sw_stream *s, size_t max)
     max = SW_MIN(max, bytes);
     for (size_t i = 0; i < count && done < max; i++) {
         size_t take = SW_MIN(iov[i].iov_len, max - done);
-        const char *from = iov[i].iov_base;while (take > 0) {
+        const char *from = iov[i].iov_base;
+        while (take > 0) {
             size_t at = (size_t)(to->written % to->cap), run = SW_MIN(take, to->cap - at);
 
             memcpy(to->ring + at, from, run);
@@ -1066,8 +1067,8 @@ static void event_run(struct sw_sim *sim, const struct event *ev)
         break;
     case EV_DATA:
         SW_ASSERT(e->written - e->arrived >= ev->n || e->closed);
-        if (c->mute) {
-            break;
+        if (c->mute || e->rst) {
+            break; /* nothing overtakes a reset, and nothing follows it */
         }
         if (e->closed) {
             end_send_rst(sim, c, e); /* nobody is there */
@@ -1077,7 +1078,7 @@ static void event_run(struct sw_sim *sim, const struct event *ev)
         end_pend(e);
         break;
     case EV_FIN:
-        e->fin = !c->mute;
+        e->fin = e->fin || (!c->mute && !e->rst);
         end_pend(e);
         break;
     case EV_RST:

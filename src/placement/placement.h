@@ -88,6 +88,7 @@ struct sw_ask {
     const struct sw_head *response;   /* for commit */
     struct sw_update update;          /* of the response; read by sw_update_read */
     struct sw_pick tried;             /* instances that failed in this exchange */
+    bool tried_lives;                 /* the last of them did so by being busy or slow, not gone */
     bool patience;                    /* pick: the exchange can still wait a little */
 
     /* answers */
@@ -124,7 +125,7 @@ struct sw_ask {
         struct sw_store_commit *commit;
     } session;
     struct {
-        struct sw_slice cookie_name;
+        struct sw_slice cookie_name, service;
         uint64_t pin_id, incarnation;
         int64_t issued_unix_s, seen_unix_s;
         uint32_t epoch;

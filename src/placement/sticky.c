@@ -10,9 +10,14 @@
 
 #define SEEN_FRACTION 10
 
+/* What a pin is worth something for: one app, and one cookie of it. */
 static struct sw_slice sticky_service(struct sw_ask *ask)
 {
-    return ask->routed->route->sticky.cookie.name;
+    const struct sw_config_route *route = ask->routed->route;
+
+    return sw_arena_printf(ask->arena, "%.*s %.*s",
+                           SW_SARG(ask->env->config->apps[route->app].name),
+                           SW_SARG(route->sticky.cookie.name));
 }
 
 static enum sw_step sticky_load(struct sw_ask *ask)
@@ -22,13 +27,14 @@ static enum sw_step sticky_load(struct sw_ask *ask)
     struct sw_pin pin;
 
     ask->sticky.cookie_name = sw_place__cookie_name(ask, &route->sticky.cookie);
-    if (ask->sticky.cookie_name.ptr == NULL) {
+    ask->sticky.service = sticky_service(ask);
+    if (ask->sticky.cookie_name.ptr == NULL || ask->sticky.service.ptr == NULL) {
         return sw_place__fail(ask, SW_E_NO_MEMORY);
     }
     ask->verdict = SW_VERDICT_FRESH;
     found = sw_cookie_find(ask->request, ask->sticky.cookie_name);
     if (found.count > 0) {
-        switch (sw_pin_read(found.value, ask->env->keys, sticky_service(ask), ask->now_unix_s,
+        switch (sw_pin_read(found.value, ask->env->keys, ask->sticky.service, ask->now_unix_s,
                             route->sticky.idle_s, route->sticky.absolute_s, &pin)) {
         case SW_OK:
             ask->sticky.valid = true;
@@ -93,6 +99,8 @@ static enum sw_step sticky_pick(struct sw_ask *ask)
             ask->worth_waiting = true; /* unhealthy for a moment, or a gateway that just began */
             return sw_place__fail(ask, SW_E_NO_INSTANCE);
         }
+    } else if (ask->tried_lives) { /* its visitors' states are still there: no loss */
+        return sw_place__fail(ask, SW_E_NO_INSTANCE);
     }
     return sticky_lost(ask);
 }
@@ -121,7 +129,7 @@ static enum sw_step sticky_commit(struct sw_ask *ask)
                       SW_MAX(route->sticky.idle_s / SEEN_FRACTION, 1)) {
         return SW_STEP_DONE; /* unchanged: no Set-Cookie */
     }
-    if (!sw_pin_put(&out, ask->env->keys, sticky_service(ask), &pin)) {
+    if (!sw_pin_put(&out, ask->env->keys, ask->sticky.service, &pin)) {
         SW_UNREACHABLE(); /* the text has the size of a pin */
     }
     err = sw_place__set_cookie(ask, &route->sticky.cookie, ask->sticky.cookie_name,

@@ -15,8 +15,8 @@
  *
  * Hosts compare without case, port and one dot at the end. Paths compare segment by segment, with
  * percent-encoded unreserved characters decoded (%61 is a; RFC 3986, 6.2.2) and case kept; %2F is
- * never a separator. "/cart/" is not "/cart", but "/cart/?" with a star for the ? is both. The "*" of
- * OPTIONS * is routed like "/".
+ * never a separator. "/cart/" is not "/cart", but "/cart/?" with a star for the ? is both. The "*"
+ * of OPTIONS * is routed like "/".
  */
 #ifndef SW_ROUTE_H
 #define SW_ROUTE_H

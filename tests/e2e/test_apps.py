@@ -390,9 +390,9 @@ def test_shop_crash(shop, start):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_shop_finishes_what_it_has_begun(shop, number):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        running = [pool.submit(lambda: httpx.get(shop.url + "/slow?ms=800", timeout=20))
+        running = [pool.submit(lambda: httpx.get(shop.url + "/slow?ms=3000", timeout=20))
                    for _ in range(4)]
-        time.sleep(0.3)
+        time.sleep(1.5)  # all four are begun, on a busy machine too
         shop.process.send_signal(number)
         time.sleep(0.2)
         with pytest.raises(httpx.TransportError):

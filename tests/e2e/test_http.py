@@ -1,5 +1,6 @@
 """HTTP/1.1 through the gateway: what goes on, in both directions, and what does not. See origins/stage.py."""
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Raw, answer, free_port, request_bytes, wait_for
+from harness import Raw, answer, free_port, request_bytes
 from origins.stage import Services, Stage, memory, raw_answer, read_body, told, understood
 
 MIB = 1024 * 1024
@@ -309,7 +310,7 @@ def test_early_hints_come_early(service, stage):
 # ---- methods and targets ----
 
 
-@pytest.mark.parametrize("method", ["PROPFIND", "REPORT", "MKCOL", "PATCH", "DELETE", "PURGE", "x-my~Method!"])
+@pytest.mark.parametrize("method", ["PROPFIND", "REPORT", "MKCOL", "PATCH", "DELETE", "PURGE", "x-my~Method!", "getter"])
 def test_methods_go_on(service, method):
     got = service.request(method, "/m", body=b"<x/>")
     assert (got.json()["method"], got.json()["length"]) == (method, 4)
@@ -320,6 +321,13 @@ def test_connect_is_refused(service, stage):
     got = raw_answer(service, b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n")
     assert (got.status, got.get("stateway-error")) == (501, "method-refused")
     assert len(stage.asked) == before
+
+
+@pytest.mark.parametrize("method", ["get", "Post", "connect"])
+def test_known_methods_in_other_letters_are_refused(service, method):
+    """Some apps take "get" for GET; routes, placements and csrf would have judged another method."""
+    got = raw_answer(service, f"{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert (got.status, got.get("stateway-error")) == (501, "method-refused")
 
 
 @pytest.mark.parametrize("target, host, seen", [
@@ -558,6 +566,26 @@ def large(size):
     return (block * (size // len(block) + 1))[:size]
 
 
+def collect(raw, size, framing):
+    """A large body: bytes are joined once, not at every read."""
+    got = bytearray(raw.buffer)
+    while len(got) < size if framing == "length" else not got.endswith(b"\r\n0\r\n\r\n"):
+        data = raw.socket.recv(1 << 18)
+        assert data, f"closed after {len(got)}"
+        got += data
+    raw.buffer = b""
+    if framing == "length":
+        return bytes(got)
+    body, at = bytearray(), 0
+    while True:
+        end = got.index(b"\r\n", at)
+        count = int(got[at:end], 16)
+        if count == 0:
+            return bytes(body)
+        body += got[end + 2:end + 2 + count]
+        at = end + 4 + count
+
+
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_large_bodies_with_a_slow_reader_and_a_slow_writer(service, stage, framing):
     """20 MiB up to an app that reads late, 20 MiB down to a client that reads late: the gateway keeps neither."""
@@ -570,7 +598,8 @@ def test_large_bodies_with_a_slow_reader_and_a_slow_writer(service, stage, frami
 
     def up(asked, raw):
         reading.wait(20)
-        return understood(asked, raw)
+        asked.body, asked.trailers = collect(raw, size, framing), []
+        return answer(200, json.dumps(told(asked)))
 
     def down(asked, raw):
         raw.send(f"HTTP/1.1 200 OK\r\n{field}\r\n\r\n".encode() + wrap(data))
@@ -593,8 +622,7 @@ def test_large_bodies_with_a_slow_reader_and_a_slow_writer(service, stage, frami
         head = raw.read_head()
         time.sleep(0.7)
         grown_down = memory(pid) - before
-        raw.read_body(head)
-        assert head.complete and hashlib.sha256(head.body).hexdigest() == want
+        assert hashlib.sha256(collect(raw, size, framing)).hexdigest() == want
     assert max(grown_up, grown_down, memory(pid) - before) < 12 * MIB, (grown_up, grown_down)
 
 

@@ -879,6 +879,19 @@ def test_fifty_reads_that_write(world):
     assert metric(world, "stateway_reruns_total") > before
 
 
+def test_a_read_that_writes_is_overtaken_again_and_again(world):
+    """It is run again until it is first, also when it stands in the queue: other reads do not."""
+    visitor = Visitor(world)
+    visitor.set({"n": 0})
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(visitor.twin().ask, "GET", inc=0.3)
+        ends, fast = time.monotonic() + 1, 0
+        while time.monotonic() < ends:
+            fast += visitor.ask("GET", inc=0).status == 200
+        assert slow.result().status == 200
+    assert visitor.state() == {"n": fast + 1}
+
+
 def test_reads_and_writes_that_write(world):
     visitor = Visitor(world, "/safe")
     visitor.set({"n": 0})

@@ -42,7 +42,7 @@ def service(gateway, engine, recorder):
 
 
 def outcome(address, data, wait):
-    """(status or None, closed): what a client that sends these bytes meets first."""
+    """(status or None, closed, head, what came until the end or the wait): what a client meets."""
     with socket.create_connection(address, timeout=10) as client:
         client.settimeout(wait)
         got = b""
@@ -51,13 +51,32 @@ def outcome(address, data, wait):
             while b"\r\n\r\n" not in got:
                 more = client.recv(65536)
                 if not more:
-                    return None, True
+                    return None, True, b"", b""
                 got += more
         except socket.timeout:
-            return None, False
+            return None, False, b"", b""
         except ConnectionError:
-            return None, True
-        return int(got.split(b" ", 2)[1]), False
+            return None, True, b"", b""
+        head, _, rest = got.partition(b"\r\n\r\n")
+        closed = False
+        try:
+            client.settimeout(0.2)
+            while not closed:
+                more = client.recv(65536)
+                rest, closed = rest + more, not more
+        except OSError:
+            pass
+        return int(got.split(b" ", 2)[1]), closed, head.lower(), rest
+
+
+# Its code looks at more than the status here, which the data cannot say: then this decides for a 2xx.
+LOOKS = {
+    "COMP-CHUNKED-EXTENSION": lambda closed, head, body: body == b"hello",
+    "COMP-CONNECTION-CLOSE": lambda closed, head, body: closed,
+    "COMP-HTTP10-DEFAULT-CLOSE": lambda closed, head, body: closed,
+    "COMP-DATE-HEADER": lambda closed, head, body: b"\r\ndate: " in head,
+    "COMP-CONTENT-TYPE": lambda closed, head, body: b"\r\ncontent-type: " in head,
+}
 
 
 # ---- Http11Probe ----
@@ -68,12 +87,14 @@ def test_http11probe(service, recorder):
     counts, failed, scored = {}, [], 0
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         found = pool.map(lambda c: outcome(service.address, base64.b64decode(c["request_base64"]), 1.0), probes)
-        for case, (status, closed) in zip(probes, found):
+        for case, (status, closed, head, body) in zip(probes, found):
             verdict = case["verdict"]
             if status is None:
                 said = verdict["no_response_closed"] if closed else verdict["no_response_timeout"]
             else:
                 said = next((v for low, high, v in verdict["status"] if low <= status <= high), "Fail")
+            if case["id"] in LOOKS and status is not None and status < 300:
+                said = "Pass" if LOOKS[case["id"]](closed, head, body) else "Fail"
             if not case["scored"]:
                 continue
             scored += 1
@@ -98,7 +119,7 @@ def test_aws_desync(service, recorder):
     problems, counts = [], {}
     for title, tier, head in aws_cases():
         recorder.take()
-        match = re.search(rb"\r\ncontent-length: (\d{1,6})\r\n", head, re.I)
+        match = re.search(rb"\r\ncontent-length: (\d{1,7})[ \t]*\r\n", head, re.I)
         body = b"0\r\n\r\n" if re.search(rb"\r\ntransfer-encoding:", head, re.I) else b"x" * int(match[1]) if match else b""
         with Raw(service.address) as raw:
             raw.socket.settimeout(2)

@@ -49,6 +49,9 @@ static void ask(const struct sw_routes *r, struct sw_slice host, struct sw_slice
     struct sw_routed m = sw_route_match(r, &h);
 
     SW_ASSERT((m.err == SW_OK) == (m.route != NULL));
+    if (sw_slice_eq(path, SW_S("*"))) {
+        return; /* OPTIONS *: routed as "/" is, which another input asks */
+    }
     SW_ASSERT(m.route == (path.len > 0 && path.ptr[0] == '/' ? walk(r, &h) : NULL));
     if (m.err == SW_OK) {
         struct sw_slice cut = sw_route_strip(m.route, path);

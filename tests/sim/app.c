@@ -133,6 +133,7 @@ static void put_update(struct app_conn *c)
         }
         if (chance(c->w, 10)) {
             pump_printf(p, "Stateway-Expect: %s\r\n", c->version);
+            c->r->expects = true;
         }
         if (c->act != ACT_FAIL && chance(c->w, 10)) {
             pump_printf(p, "Stateway-Commit: %s\r\n", chance(c->w, 50) ? "always" : "2xx");
@@ -315,6 +316,10 @@ static void conn_execute(struct app_conn *c)
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: sim\r\n"
                 "X-Sim: %u\r\nX-Fake: %u\r\n\r\n",
                 r->id, c->fake->serial);
+            r->hello = chance(c->w, 50);
+            if (r->hello) { /* it may arrive with the head */
+                pump_printf(&c->out, TUNNEL_HELLO);
+            }
             c->state = AC_TUNNEL;
             c->tunnel_bytes = 0;
             pump_run(&c->out);

@@ -40,6 +40,7 @@ struct client {
     uint32_t fake;
     bool tunnel;
     uint64_t tunnel_sent, tunnel_got;
+    bool tunnel_greeted;
     struct sw_timer think, patience, leave, slow;
     /* the examiner's */
     struct cookie *ask_cookie;
@@ -125,7 +126,7 @@ static enum act choose_act(struct client *c, enum route_id route)
 
         return plain[pick(w, SW_COUNTOF(plain))];
     }
-    switch (pick(w, 20)) {
+    switch (pick(w, w->plan.logins ? 6 : 20)) {
     case 0:
         return route == ROUTE_ROOM ? ACT_ADD : ACT_DEL;
     case 1:
@@ -153,7 +154,9 @@ static enum sw_method choose_method(struct client *c, enum act act)
     case ACT_ADD:
     case ACT_DEL:
     case ACT_RENEW:
-        return chance(w, 5) ? SW_METHOD_GET : chance(w, 10) ? SW_METHOD_PUT : SW_METHOD_POST;
+        return chance(w, w->plan.logins ? 25 : 5) ? SW_METHOD_GET
+               : chance(w, 10)                    ? SW_METHOD_PUT
+                                                  : SW_METHOD_POST;
     default:
         switch (pick(w, 8)) {
         case 0:
@@ -334,8 +337,8 @@ static void put_bad_request(struct client *c)
         "GET /plain/x HTTP/1.1\nHost: a\n\n",
         "GET /plain/x  HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /plain/x HTTP/2.0\r\nHost: a\r\n\r\n",
-        "POST /plain/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: "
-        "chunked\r\n\r\n0\r\n\r\n",
+        ("POST /plain/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n0\r\n\r\n"),
         "POST /plain/x HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 4\r\n\r\nabc",
         "POST /plain/x HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\nabc",
         "POST /plain/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -531,6 +534,7 @@ static bool client_head(struct client *c)
         c->tunnel = true;
         c->tunnel_sent = 1 + c->flight[0]->answer_bytes;
         c->tunnel_got = 0;
+        c->tunnel_greeted = !c->flight[0]->hello;
         c->flight[0]->status = 101;
         bytes_drop(&c->in, p.consumed);
         for (uint64_t at = 0; at < c->tunnel_sent; at += sizeof(text)) {
@@ -588,6 +592,18 @@ static bool client_body(struct client *c)
 
 static void client_tunnel(struct client *c)
 {
+    static const struct sw_slice hello = SW_S(TUNNEL_HELLO);
+
+    if (!c->tunnel_greeted) {
+        if (c->in.len < hello.len) {
+            return;
+        }
+        if (memcmp(c->in.ptr, hello.ptr, hello.len) != 0) {
+            broken(c->w, "request %u: the tunnel lost what the app said first", c->flight[0]->id);
+        }
+        bytes_drop(&c->in, hello.len);
+        c->tunnel_greeted = true;
+    }
     if (c->tunnel_got + c->in.len > c->tunnel_sent ||
         body_differs(c->flight[0]->id, true, c->tunnel_got, c->in.ptr, c->in.len) < c->in.len) {
         broken(c->w, "request %u: the tunnel gives other bytes than it got", c->flight[0]->id);

@@ -374,8 +374,7 @@ static bool may_fail_in_calm(const struct world *w, const struct req *r)
         return true;
     }
     if (conflict) {
-        return r->route == ROUTE_CAS || r->route == ROUTE_LAST || r->route == ROUTE_MERGE ||
-               (s != NULL && (s->moved || s->end_asked));
+        return r->route == ROUTE_CAS || r->expects || (s != NULL && (s->moved || s->end_asked));
     }
     (void)w;
     return false;

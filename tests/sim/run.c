@@ -160,6 +160,7 @@ static void plan_make(struct world *w)
     p->requests_each = 2 + (uint32_t)pick(w, 10);
     p->workers = 1 + (uint32_t)pick(w, WORKERS_MAX);
     p->pipelining = third(w);
+    p->logins = pick(w, 4) == 0;
     p->breaking = !p->calm && third(w);
     p->faults = sw_sim_faults_swarm(&w->rng, p->breaking);
     p->trouble_every_ms = 50 + (uint32_t)pick(w, 1500);

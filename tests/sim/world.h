@@ -117,6 +117,8 @@ struct req {
     enum outcome outcome;
     unsigned status;
     char error[40];    /* Stateway-Error */
+    bool expects;      /* the app insisted on the version it saw */
+    bool hello;        /* the app spoke first in the tunnel */
     uint32_t executed; /* by apps, whole */
     uint32_t begun;    /* an app saw its head */
 };
@@ -145,6 +147,8 @@ struct cookie {
 
 /* ---- bytes out, at the pace of this world ------------------------------------------------------
  */
+
+#define TUNNEL_HELLO "hello from an app\n"
 
 struct pump {
     struct world *w;
@@ -293,6 +297,7 @@ struct plan {
     bool parallel;    /* clients share visitors */
     bool tight;       /* few buffers and slots */
     bool bad_clients; /* malformed requests, slow heads */
+    bool logins;      /* many new ids and logouts */
     bool expiry;      /* states live for seconds, and somebody sets the clock */
     uint32_t trouble_every_ms;
     struct sw_sim_faults faults;

@@ -18,9 +18,9 @@ class Wrong(Exception):
 
 
 class Seen:
-    def __init__(self, method, target, fields, body, trailers, connection):
+    def __init__(self, method, target, fields, body, trailers, connection, raw):
         self.method, self.target, self.fields, self.body = method, target, fields, body
-        self.trailers, self.connection = trailers, connection
+        self.trailers, self.connection, self.raw = trailers, connection, raw
 
     def all(self, name):
         return [v for n, v in self.fields if n.lower() == name]
@@ -61,13 +61,14 @@ class Reader:
     """One connection's bytes, taken apart."""
 
     def __init__(self, connection):
-        self.connection, self.buffer = connection, b""
+        self.connection, self.buffer, self.came = connection, b"", b""
 
     def more(self):
         data = self.connection.recv(65536)
         if not data:
             raise EOFError
         self.buffer += data
+        self.came += data
 
     def line(self, limit=65536):
         while b"\r\n" not in self.buffer:
@@ -94,6 +95,7 @@ class Reader:
             found.append(line)
 
     def request(self, number):
+        self.came = self.buffer
         if not self.buffer:
             self.more()
         first = self.line()
@@ -118,7 +120,8 @@ class Reader:
                 if self.exactly(2) != b"\r\n":
                     raise Wrong("behind a chunk")
             trailers = fields_of(self.lines())
-        return Seen(match[1].decode(), match[2].decode("latin-1"), fields, body, trailers, number)
+        return Seen(match[1].decode(), match[2].decode("latin-1"), fields, body, trailers, number,
+                    self.came[:len(self.came) - len(self.buffer)])
 
 
 class Recorder:
