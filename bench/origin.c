@@ -1,4 +1,5 @@
-/* bench/origin.c - the app behind every proxy of a measurement: one thread, epoll, one fixed answer.
+/* bench/origin.c - the app behind every proxy of a measurement: one thread, epoll, one fixed
+ * answer.
  *
  * A measuring aid, not an example: it looks for the end of a head and nothing else. With
  * Stateway-State-Info in the request and a path that begins with /update it answers with an update,

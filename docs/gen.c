@@ -14,7 +14,8 @@ struct fixed {
 };
 
 static const struct fixed fixed_limits[] = {
-    {"SW_LISTEN_MAX", SW_LISTEN_MAX, "addresses", "`listen`; more are an error of the configuration"},
+    {"SW_LISTEN_MAX", SW_LISTEN_MAX, "addresses",
+     "`listen`; more are an error of the configuration"},
     {"SW_APPS_MAX", SW_APPS_MAX, "apps", "more are an error of the configuration"},
     {"SW_REPLICAS_MAX", SW_REPLICAS_MAX, "instances of an app",
      "`replicas` and `servers`; more are an error of the configuration"},
@@ -25,10 +26,12 @@ static const struct fixed fixed_limits[] = {
      "more are an error of the configuration"},
     {"SW_CONTROL_INSTANCES", SW_CONTROL_INSTANCES, "processes of apps",
      "a further start is refused and logged"},
-    {"SW_JSON_DEPTH_MAX", SW_JSON_DEPTH_MAX, "levels of a state's JSON", "deeper: 502 `update-json`"},
+    {"SW_JSON_DEPTH_MAX", SW_JSON_DEPTH_MAX, "levels of a state's JSON",
+     "deeper: 502 `update-json`"},
     {"SW_JSON_MEMBERS_MAX", SW_JSON_MEMBERS_MAX, "members of one object of a state",
      "more: 502 `update-json`"},
-    {"SW_SUBJECT_BYTES_MAX", SW_SUBJECT_BYTES_MAX, "bytes of a subject", "longer: 502 `update-syntax`"},
+    {"SW_SUBJECT_BYTES_MAX", SW_SUBJECT_BYTES_MAX, "bytes of a subject",
+     "longer: 502 `update-syntax`"},
     {"SW_KEYS_MAX", SW_KEYS_MAX, "keys of the ring", "more: the gateway does not start"},
     {"SW_LEDGER_MAX", SW_LEDGER_MAX, "sticky visitors counted per app",
      "beyond it they are served, but a drain waits for the idle time"},
@@ -43,7 +46,8 @@ static const struct fixed fixed_limits[] = {
      "then both sides are closed"},
     {"SW_LINGER_NS", SW_LINGER_NS / SW_NS_PER_S, "seconds for a client to take its last answer",
      "then its connection is closed"},
-    {"SW_STATS_ROWS", SW_STATS_ROWS, "combinations of app, placement, status and verdict per worker",
+    {"SW_STATS_ROWS", SW_STATS_ROWS,
+     "combinations of app, placement, status and verdict per worker",
      "further ones are counted together"},
 };
 
@@ -53,14 +57,16 @@ static void print_limits(void)
     size_t count = sw_config_key_docs(&docs);
 
     printf("# Limits\n\n"
-           "Made by `script/docs` from the tables that the program reads. Every queue, buffer and table "
+           "Made by `script/docs` from the tables that the program reads. Every queue, buffer and "
+           "table "
            "has an end, and here stands what happens there.\n\n"
            "## By configuration\n\n| key | unit | default | at the edge |\n|---|---|---|---|\n");
     for (size_t i = 0; i < count; i++) {
         const struct sw_config_key_doc *d = &docs[i];
 
-        if (d->dflt != NULL && (strstr(d->type, "size") != NULL || strstr(d->type, "number") != NULL ||
-                                strstr(d->type, "duration") != NULL || strstr(d->type, "percent") != NULL)) {
+        if (d->dflt != NULL &&
+            (strstr(d->type, "size") != NULL || strstr(d->type, "number") != NULL ||
+             strstr(d->type, "duration") != NULL || strstr(d->type, "percent") != NULL)) {
             printf("| `%s` | %s | %s | %s |\n", d->path, d->type, d->dflt, d->text);
         }
     }
@@ -76,11 +82,12 @@ static void print_errors(void)
 {
     static const char *const levels[] = {"error", "warn", "info", "debug"};
 
-    printf("# Errors\n\n"
-           "Made by `script/docs` from `src/base/errors.def`. The label stands in the header "
-           "`Stateway-Error`, in the access log (`error=`) and in the metric `stateway_errors_total`. "
-           "Status `-`: the connection is closed.\n\n"
-           "| label | status | log level | meaning |\n|---|---|---|---|\n");
+    printf(
+        "# Errors\n\n"
+        "Made by `script/docs` from `src/base/errors.def`. The label stands in the header "
+        "`Stateway-Error`, in the access log (`error=`) and in the metric `stateway_errors_total`. "
+        "Status `-`: the connection is closed.\n\n"
+        "| label | status | log level | meaning |\n|---|---|---|---|\n");
     for (int i = 1; i < SW_E_COUNT; i++) {
         enum sw_err err = (enum sw_err)i;
         char status[8] = "-";

@@ -9,7 +9,7 @@
 #define LIFE_MAGIC  0x6c696665u
 #define CHECK_MAGIC 0x6368656bu
 
-#define LIFE_TICK_NS               (100 * SW_NS_PER_MS) /* what no event tells: deadlines, counters */
+#define LIFE_TICK_NS               (100 * SW_NS_PER_MS) /* for what no event tells: deadlines */
 #define LIFE_STARTING_NS           (25 * SW_NS_PER_MS)  /* between checks of a new process */
 #define LIFE_STARTING_SLOW_NS      (100 * SW_NS_PER_MS) /* and after its first two seconds */
 #define LIFE_SERVER_NS             (250 * SW_NS_PER_MS) /* between first checks of a server */
@@ -19,7 +19,7 @@
 #define LIFE_BACKOFF_MAX_NS        (30 * SW_NS_PER_S)
 #define LIFE_BACKOFF_SERVED_NS     (10 * SW_NS_PER_MS) /* of one that was healthy before */
 #define LIFE_BACKOFF_SERVED_MAX_NS (250 * SW_NS_PER_MS)
-#define LIFE_PROVEN_NS             (10 * SW_NS_PER_S) /* healthy so long: its crash is a first one */
+#define LIFE_PROVEN_NS             (10 * SW_NS_PER_S) /* healthy so long: a first crash */
 #define LIFE_HINT_EXITS            3                  /* in a row before it was ever healthy */
 #define LIFE_SYNC_WARN_NS          (10 * SW_NS_PER_S)
 #define EJECT_FAILURES             5

@@ -25,8 +25,7 @@ void sw_assert_failed(const char *cond, const char *file, int line, const char *
                      func, file, line);
 
     if (n > 0) {
-        ssize_t ignored =
-            write(STDERR_FILENO, text, SW_MIN((size_t)n, sizeof(text) - 1));
+        ssize_t ignored = write(STDERR_FILENO, text, SW_MIN((size_t)n, sizeof(text) - 1));
         (void)ignored;
     }
     for (size_t i = 0; i < panic_count; i++) {

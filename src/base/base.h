@@ -10,16 +10,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SW_MUST        __attribute__((warn_unused_result))
+#define SW_MUST         __attribute__((warn_unused_result))
 #define SW_PRINTF(f, a) __attribute__((format(printf, f, a)))
-#define SW_NORETURN    __attribute__((noreturn))
-#define SW_CLEANUP(f)  __attribute__((cleanup(f)))
-#define SW_COUNTOF(a)  (sizeof(a) / sizeof((a)[0]))
-#define SW_BIT(n)      (1u << (n))
-#define SW_LIKELY(x)   __builtin_expect(!!(x), 1)
-#define SW_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define SW_MIN(a, b)   ((a) < (b) ? (a) : (b))
-#define SW_MAX(a, b)   ((a) > (b) ? (a) : (b))
+#define SW_NORETURN     __attribute__((noreturn))
+#define SW_CLEANUP(f)   __attribute__((cleanup(f)))
+#define SW_COUNTOF(a)   (sizeof(a) / sizeof((a)[0]))
+#define SW_BIT(n)       (1u << (n))
+#define SW_LIKELY(x)    __builtin_expect(!!(x), 1)
+#define SW_UNLIKELY(x)  __builtin_expect(!!(x), 0)
+#define SW_MIN(a, b)    ((a) < (b) ? (a) : (b))
+#define SW_MAX(a, b)    ((a) > (b) ? (a) : (b))
 
 /* The struct that holds MEMBER at PTR. */
 #define SW_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))

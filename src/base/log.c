@@ -61,7 +61,8 @@ void sw_log(enum sw_log_level level, const char *fmt, ...)
     gmtime_r(&ts.tv_sec, &tm);
     strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
     if (logger.json) {
-        sw_out_printf(&out, "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"from\":\"%s\",\"text\":", when,
+        sw_out_printf(&out,
+                      "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"from\":\"%s\",\"text\":", when,
                       ts.tv_nsec / 1000000, level_names[level], logger.tag);
         sw_json_quote(&out, sw_slice_of(text, (size_t)n));
         sw_out_lit(&out, "}");

@@ -10,7 +10,8 @@
 
 enum sw_log_level { SW_LOG_ERROR, SW_LOG_WARN, SW_LOG_INFO, SW_LOG_DEBUG };
 
-/* At start, before threads. fd is borrowed. tag: "supervisor", "gateway"; json: one object a line. */
+/* At start, before threads. fd is borrowed. tag: "supervisor", "gateway"; json: one object a line.
+ */
 void sw_log_setup(int fd, enum sw_log_level level, bool json, const char *tag);
 enum sw_log_level sw_log_level(void);
 /* A full pipe drops the line rather than stop a worker. */

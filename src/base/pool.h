@@ -10,9 +10,9 @@
 struct sw_pool {
     char *block;
     size_t slot_bytes;
-    size_t count;      /* slots there are */
-    size_t used;       /* slots handed out */
-    size_t touched;    /* slots ever handed out: the rest of the block was never written */
+    size_t count;   /* slots there are */
+    size_t used;    /* slots handed out */
+    size_t touched; /* slots ever handed out: the rest of the block was never written */
     void *free_list;
 };
 

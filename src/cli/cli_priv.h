@@ -15,7 +15,7 @@
 #include "config/config.h"
 #include "super/super.h"
 
-/* ---- flags.c ------------------------------------------------------------------------------- */
+/* ---- flags.c --------------------------------------------------------------------------------- */
 
 enum sw_flag_id {
     FLAG_CONFIG,
@@ -78,7 +78,7 @@ SW_MUST bool sw_cli__flags_parse(const struct sw_command *command, int argc, cha
 /* The word of the list that a slip of the hand turned into `word`; NULL: none is near. */
 const char *sw_cli__nearest(const char *word, const char *const *list, size_t count);
 
-/* ---- main.c -------------------------------------------------------------------------------- */
+/* ---- main.c ---------------------------------------------------------------------------------- */
 
 typedef int sw_command_fn(const struct sw_cli_args *args);
 
@@ -98,7 +98,7 @@ int sw_cli__usage_error(const struct sw_command *command, const char *fmt, ...) 
 sw_command_fn sw_cli__run, sw_cli__demo, sw_cli__check, sw_cli__status, sw_cli__roll, sw_cli__drain,
     sw_cli__undrain, sw_cli__kill, sw_cli__gateway;
 
-/* ---- load.c -------------------------------------------------------------------------------- */
+/* ---- load.c ---------------------------------------------------------------------------------- */
 
 #define SW_CLI_FLAG_FLAGS                                                                          \
     (SW_BIT(FLAG_LISTEN) | SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_STORE) | SW_BIT(FLAG_ENGINE) |         \
@@ -128,7 +128,7 @@ SW_MUST bool sw_cli__override(const struct sw_cli_args *args, struct sw_config_o
 /* Appends a YAML text in double quotes: taken as it stands, ${...} included. */
 void sw_cli__quote(struct sw_out *out, const char *text);
 
-/* ---- print.c ------------------------------------------------------------------------------- */
+/* ---- print.c --------------------------------------------------------------------------------- */
 
 /* The whole configuration as a file would have it, defaults filled in, secrets left out. */
 void sw_cli__print_config(const struct sw_config *c);

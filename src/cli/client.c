@@ -25,7 +25,7 @@ struct target {
     char token[1024]; /* "": none */
 };
 
-/* ---- where it is --------------------------------------------------------------------------- */
+/* ---- where it is ----------------------------------------------------------------------------- */
 
 static bool target_set(struct target *t, const struct sw_cli_args *a, struct sw_slice text)
 {
@@ -77,7 +77,7 @@ static int target_find(const struct sw_cli_args *a, struct target *t)
     return code;
 }
 
-/* ---- one exchange -------------------------------------------------------------------------- */
+/* ---- one exchange ---------------------------------------------------------------------------- */
 
 static int target_connect(const struct target *t)
 {
@@ -201,7 +201,7 @@ static bool exchange(const struct target *t, const char *method, const char *pat
     return ok;
 }
 
-/* ---- commands ------------------------------------------------------------------------------ */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 /* What a refusal says: {"error": "..."} or plain text. */
 static int refused(const struct answer *r)
@@ -287,7 +287,7 @@ int sw_cli__kill(const struct sw_cli_args *args)
     return command_post(args, true, "kill", "killed");
 }
 
-/* ---- status -------------------------------------------------------------------------------- */
+/* ---- status ---------------------------------------------------------------------------------- */
 
 static long long number(const json_t *o, const char *key)
 {

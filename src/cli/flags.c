@@ -35,7 +35,7 @@ const struct sw_flag sw_cli__flags[FLAG_COUNT] = {
     [FLAG_NAME] = {"name", 0, "FILE", NULL, false, NULL},
 };
 
-/* ---- the nearest word ---------------------------------------------------------------------- */
+/* ---- the nearest word ------------------------------------------------------------------------ */
 
 #define WORD_MAX 24u
 
@@ -80,7 +80,7 @@ const char *sw_cli__nearest(const char *word, const char *const *list, size_t co
     return found;
 }
 
-/* ---- parsing ------------------------------------------------------------------------------- */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 static bool takes(const struct sw_command *command, size_t id)
 {

@@ -14,7 +14,7 @@
     ((size_t)2 * 1024 * 1024) /* the parser's own limit is lower, and says so                      \
                                */
 
-/* ---- quoting ------------------------------------------------------------------------------- */
+/* ---- quoting --------------------------------------------------------------------------------- */
 
 void sw_cli__quote(struct sw_out *out, const char *text)
 {
@@ -37,7 +37,7 @@ void sw_cli__quote(struct sw_out *out, const char *text)
     sw_out_char(out, '"');
 }
 
-/* ---- flags -> text ------------------------------------------------------------------------- */
+/* ---- flags -> text --------------------------------------------------------------------------- */
 
 static void text_line(struct sw_out *out, const char *key, const char *value)
 {
@@ -114,7 +114,7 @@ static void text_of_flags(struct sw_out *out, const struct sw_cli_args *a)
                   a->values[FLAG_STATE]);
 }
 
-/* ---- flags -> override --------------------------------------------------------------------- */
+/* ---- flags -> override ----------------------------------------------------------------------- */
 
 static bool number_ok(const struct sw_cli_args *a, enum sw_flag_id id, uint64_t min, uint64_t max,
                       uint64_t *ret)
@@ -209,7 +209,7 @@ static void gateway_args(const struct sw_cli_args *a, struct sw_loaded *l)
     l->gateway_args[count] = NULL;
 }
 
-/* ---- text -> configuration ----------------------------------------------------------------- */
+/* ---- text -> configuration ------------------------------------------------------------------- */
 
 /* Two routes no request can tell apart: one of them would never be used. */
 static int loaded_ambiguous(const struct sw_loaded *l)

@@ -16,10 +16,10 @@
 #include "base/err.h"
 #include "io/io.h"
 
-#define SW_APPS_MAX      64
-#define SW_ROUTES_MAX    1024
-#define SW_LISTEN_MAX    16
-#define SW_REPLICAS_MAX  64  /* instances stateway runs, or servers, of one app */
+#define SW_APPS_MAX           64
+#define SW_ROUTES_MAX         1024
+#define SW_LISTEN_MAX         16
+#define SW_REPLICAS_MAX       64 /* instances stateway runs, or servers, of one app */
 #define SW_ROUTE_SEGMENTS_MAX 64 /* of a path pattern */
 
 enum sw_placement_kind { SW_PLACE_NONE, SW_PLACE_STICKY, SW_PLACE_SESSION, SW_PLACE_COUNT };
@@ -33,7 +33,7 @@ struct sw_config_listen {
 struct sw_config_server {
     struct sw_slice text;
     struct sw_addr addr;
-    uint32_t weight;      /* 1..256; 0: drain */
+    uint32_t weight; /* 1..256; 0: drain */
 };
 
 struct sw_config_env {
@@ -44,27 +44,27 @@ enum sw_balance { SW_BALANCE_LEAST, SW_BALANCE_ROUND_ROBIN, SW_BALANCE_HASH };
 enum sw_on_loss { SW_ON_LOSS_REPIN, SW_ON_LOSS_FAIL, SW_ON_LOSS_NOTIFY };
 
 struct sw_config_app {
-    struct sw_slice name;             /* [a-z0-9-]{1,63} */
+    struct sw_slice name; /* [a-z0-9-]{1,63} */
     uint32_t line;
-    const char *const *command;       /* NULL-terminated argv; NULL: servers */
-    struct sw_slice directory;        /* empty: the gateway's */
+    const char *const *command; /* NULL-terminated argv; NULL: servers */
+    struct sw_slice directory;  /* empty: the gateway's */
     const struct sw_config_env *environment;
     size_t environment_count;
     uint32_t replicas;
     const struct sw_config_server *servers;
     size_t server_count;
-    struct sw_slice health_path;      /* empty: a connection that is accepted is healthy */
+    struct sw_slice health_path; /* empty: a connection that is accepted is healthy */
     uint64_t health_interval_ns, health_timeout_ns;
     uint32_t health_healthy, health_unhealthy;
-    uint64_t start_timeout_ns;        /* a new instance must be ready by then */
+    uint64_t start_timeout_ns; /* a new instance must be ready by then */
     enum sw_balance balance;
     uint64_t drain_deadline_ns;
-    uint32_t connections_max;         /* per instance, over all workers */
-    uint32_t pending_max;             /* requests that wait for a connection, per worker */
-    uint32_t retry_attempts;          /* besides the first try */
-    uint32_t retry_budget_percent;    /* of the exchanges of the last 10 s; at least 10 */
-    uint64_t retry_per_try_ns;        /* 0: the response timeout */
-    bool proxy_public;                /* reserved */
+    uint32_t connections_max;      /* per instance, over all workers */
+    uint32_t pending_max;          /* requests that wait for a connection, per worker */
+    uint32_t retry_attempts;       /* besides the first try */
+    uint32_t retry_budget_percent; /* of the exchanges of the last 10 s; at least 10 */
+    uint64_t retry_per_try_ns;     /* 0: the response timeout */
+    bool proxy_public;             /* reserved */
 };
 
 enum sw_key_source { SW_KEY_COOKIE, SW_KEY_PATH, SW_KEY_HEADER, SW_KEY_QUERY };
@@ -73,23 +73,23 @@ enum sw_replay { SW_REPLAY_IDEMPOTENT, SW_REPLAY_SAFE, SW_REPLAY_NEVER };
 enum sw_secure { SW_SECURE_AUTO, SW_SECURE_YES, SW_SECURE_NO };
 
 struct sw_config_cookie {
-    struct sw_slice name;        /* without __Host- */
+    struct sw_slice name; /* without __Host- */
     struct sw_slice path;
-    uint8_t same_site;           /* enum sw_same_site of http/: 0 lax, 1 strict, 2 none */
+    uint8_t same_site; /* enum sw_same_site of http/: 0 lax, 1 strict, 2 none */
     enum sw_secure secure;
 };
 
 struct sw_config_route {
     uint32_t line, index;
     /* match */
-    struct sw_slice host;        /* empty: any; "*.shop.example": one or more labels in front */
-    struct sw_slice path;        // "/cart/*", "/rooms/{room}/*", "/exact"
+    struct sw_slice host; /* empty: any; "*.shop.example": one or more labels in front */
+    struct sw_slice path; // "/cart/*", "/rooms/{room}/*", "/exact"
     const struct sw_slice *methods;
-    size_t method_count;         /* 0: any */
+    size_t method_count; /* 0: any */
     const struct sw_config_env *headers;
     size_t header_count;
     /* act */
-    uint32_t app;                /* index into apps */
+    uint32_t app; /* index into apps */
     struct sw_slice strip;
     enum sw_placement_kind placement;
     enum sw_replay replay;
@@ -97,7 +97,7 @@ struct sw_config_route {
     bool expose_verdict, expose_instance;
     struct {
         enum sw_key_source key_source;
-        struct sw_slice key_name;         /* of the path segment, header or query */
+        struct sw_slice key_name; /* of the path segment, header or query */
         struct sw_config_cookie cookie;
         int64_t idle_s, absolute_s;
         enum sw_concurrency concurrency;
@@ -115,30 +115,30 @@ struct sw_config_route {
 /* A network of `trusted`, compiled: IPv4 stands as v4-mapped IPv6. */
 struct sw_config_net {
     uint8_t addr[16];
-    uint8_t bits;                         /* 0..128 */
+    uint8_t bits; /* 0..128 */
 };
 
 struct sw_config {
-    struct sw_slice file;                 /* name for messages */
+    struct sw_slice file; /* name for messages */
     struct sw_config_listen listen[SW_LISTEN_MAX];
     size_t listen_count;
-    const struct sw_slice *trusted;       /* CIDR texts, checked; "unix": peers on Unix sockets */
+    const struct sw_slice *trusted; /* CIDR texts, checked; "unix": peers on Unix sockets */
     size_t trusted_count;
-    const struct sw_config_net *nets;     /* those of them that are networks */
+    const struct sw_config_net *nets; /* those of them that are networks */
     size_t net_count;
     bool trusted_unix;
-    struct sw_addr admin_addr;            /* len 0: off */
+    struct sw_addr admin_addr; /* len 0: off */
     struct sw_slice admin_text, admin_token;
-    struct sw_slice store_kind;           /* "lmdb" or "memory" */
+    struct sw_slice store_kind; /* "lmdb" or "memory" */
     struct sw_slice store_path;
-    uint8_t sync;                         /* enum sw_sync of store/: always, everysec, no */
+    uint8_t sync; /* enum sw_sync of store/: always, everysec, no */
     uint64_t store_map_bytes;
     struct sw_slice keys_file;
     enum sw_engine engine;
-    uint32_t workers;                     /* 0: one a core */
+    uint32_t workers; /* 0: one a core */
     enum sw_log_level log_level;
     bool log_json;
-    struct sw_slice access_log;           /* "stdout", "off", or a path */
+    struct sw_slice access_log; /* "stdout", "off", or a path */
     struct {
         uint64_t head_ns, idle_ns, connect_ns, response_ns, exchange_ns, stop_ns, body_ns, send_ns;
     } timeouts;
@@ -152,8 +152,9 @@ struct sw_config {
     size_t route_count;
 };
 
-/* What the command line says over the file. Unset: empty slice, 0. Checked like the file; errors name
- * the flag: --listen (replaces the whole list), --admin (or "off"), --store, --access-log, --workers. */
+/* What the command line says over the file. Unset: empty slice, 0. Checked like the file; errors
+ * name the flag: --listen (replaces the whole list), --admin (or "off"), --store, --access-log,
+ * --workers. */
 struct sw_config_override {
     struct sw_slice listen, admin, store, access_log;
     bool has_engine, has_workers, has_log_level;
@@ -164,23 +165,23 @@ struct sw_config_override {
 
 /* One complaint. */
 struct sw_config_error {
-    uint32_t line, column;      /* from 1; 0: the file as a whole */
-    struct sw_slice text;       /* "unknown key `replicsa` in apps.shop; did you mean `replicas`?" */
+    uint32_t line, column; /* from 1; 0: the file as a whole */
+    struct sw_slice text;  /* "unknown key `replicsa` in apps.shop; did you mean `replicas`?" */
 };
 #define SW_CONFIG_ERRORS_MAX 64
 
 struct sw_config_errors {
     struct sw_config_error list[SW_CONFIG_ERRORS_MAX];
-    size_t count;               /* may be more than the list holds: the rest is only counted */
-    void *memory;               /* config/'s: the texts */
+    size_t count; /* may be more than the list holds: the rest is only counted */
+    void *memory; /* config/'s: the texts */
     size_t memory_used;
 };
 
 /* Parses text (the whole file). name is for messages; relative paths in the file are kept as
  * written. Everything lives in *ret_config's own memory; free it with sw_config_free. Environment
  * and ${file:...} are read here, names of servers are looked up. Blocks. override may be NULL.
- * *errors is overwritten, sorted by place, and not empty whenever the answer is not SW_OK; its texts
- * live until sw_config_errors_fini. SW_E_SYNTAX, SW_E_NO_MEMORY. */
+ * *errors is overwritten, sorted by place, and not empty whenever the answer is not SW_OK; its
+ * texts live until sw_config_errors_fini. SW_E_SYNTAX, SW_E_NO_MEMORY. */
 SW_MUST enum sw_err sw_config_parse(struct sw_slice text, struct sw_slice name,
                                     const struct sw_config_override *override,
                                     struct sw_config **ret_config, struct sw_config_errors *errors);
@@ -193,10 +194,10 @@ bool sw_config_trusted(const struct sw_config *c, const struct sw_addr *peer);
 /* One row a limit, timeout and default, from the schema table: docs/limits.md and
  * docs/configuration.md are checked against it. */
 struct sw_config_key_doc {
-    const char *path;    /* "routes[].session.idle" */
-    const char *type;    /* "duration", "size", "enum serial|merge|cas|last" */
-    const char *dflt;    /* as one would write it */
-    const char *text;    /* what it is, and what happens at the edge */
+    const char *path; /* "routes[].session.idle" */
+    const char *type; /* "duration", "size", "enum serial|merge|cas|last" */
+    const char *dflt; /* as one would write it */
+    const char *text; /* what it is, and what happens at the edge */
 };
 size_t sw_config_key_docs(const struct sw_config_key_doc **ret_docs);
 

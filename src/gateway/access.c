@@ -1,9 +1,9 @@
 /* gateway/access.c - one line for each exchange, written by a thread of its own.
  *
- * A worker puts a binary record into its own ring (one writer, one reader, no lock) and goes on; the
- * log thread formats and writes. A full ring drops the record and counts it: a slow disk or a slow
- * pipe must not slow an answer. No ids: a visitor appears as a keyed hash; queries are left out,
- * since they carry tokens often enough.
+ * A worker puts a binary record into its own ring (one writer, one reader, no lock) and goes on;
+ * the log thread formats and writes. A full ring drops the record and counts it: a slow disk or a
+ * slow pipe must not slow an answer. No ids: a visitor appears as a keyed hash; queries are left
+ * out, since they carry tokens often enough.
  */
 #include "gateway/gateway_priv.h"
 
@@ -18,11 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RING_BYTES   (1u << 20) /* a power of two */
-#define PATH_MAX_LOG 512u
-#define TEXT_MAX_LOG 64u
-#define OUT_BYTES    (64u * 1024u)
-#define LINE_MAX_LOG 4096u
+#define RING_BYTES    (1u << 20) /* a power of two */
+#define PATH_MAX_LOG  512u
+#define TEXT_MAX_LOG  64u
+#define OUT_BYTES     (64u * 1024u)
+#define LINE_MAX_LOG  4096u
 #define WRITE_WAIT_MS 1000
 
 struct record {
@@ -58,7 +58,7 @@ struct sw_access {
     char out[OUT_BYTES];
 };
 
-/* ---- the worker's side ------------------------------------------------------------------------ */
+/* ---- the worker's side ----------------------------------------------------------------------- */
 
 static void ring_put(struct ring *r, uint64_t at, const void *bytes, size_t len)
 {
@@ -83,8 +83,9 @@ static void ring_get(const struct ring *r, uint64_t at, void *bytes, size_t len)
     }
 }
 
-/* The record is put, then `sleeping` is looked at; the thread sets `sleeping`, then looks at the rings.
- * All four are sequentially consistent, or both might miss each other and the line wait for the next. */
+/* The record is put, then `sleeping` is looked at; the thread sets `sleeping`, then looks at the
+ * rings. All four are sequentially consistent, or both might miss each other and the line wait for
+ * the next. */
 static void wake(struct sw_access *a)
 {
     if (atomic_load(&a->sleeping) && atomic_exchange(&a->sleeping, false)) {
@@ -103,9 +104,8 @@ void sw_access__exchange(struct sw_access *a, const struct sw_exchange *x, uint6
     struct sw_slice method = sw_slice_head(x->request.method_name, 32);
     struct sw_slice path = sw_slice_head(x->request.path, PATH_MAX_LOG);
     struct sw_slice peer = sw_slice_head(x->peer, TEXT_MAX_LOG);
-    struct sw_slice instance = x->ask.instance == NULL
-                                   ? (struct sw_slice){NULL, 0}
-                                   : sw_slice_cstr(x->ask.instance->name);
+    struct sw_slice instance =
+        x->ask.instance == NULL ? (struct sw_slice){NULL, 0} : sw_slice_cstr(x->ask.instance->name);
     size_t text = method.len + peer.len + instance.len + path.len;
     struct record r = {
         .bytes = (uint32_t)((sizeof(r) + text + 7) & ~(size_t)7),
@@ -160,7 +160,7 @@ uint64_t sw_access_dropped(const struct sw_access *a)
     return sum;
 }
 
-/* ---- the log thread ------------------------------------------------------------------------------ */
+/* ---- the log thread -------------------------------------------------------------------------- */
 
 struct texts {
     struct sw_slice method, peer, instance, path;
@@ -186,8 +186,8 @@ static void put_text(const struct sw_access *a, struct sw_out *out, const struct
                      const struct texts *t)
 {
     put_time(out, r->unix_ms);
-    sw_out_printf(out, " %.*s \"%.*s %.*s HTTP/1.%u\" %u in=%llu out=%llu app=%s",
-                  SW_SARG(t->peer), SW_SARG(t->method), SW_SARG(t->path), r->minor, r->status,
+    sw_out_printf(out, " %.*s \"%.*s %.*s HTTP/1.%u\" %u in=%llu out=%llu app=%s", SW_SARG(t->peer),
+                  SW_SARG(t->method), SW_SARG(t->path), r->minor, r->status,
                   (unsigned long long)r->bytes_in, (unsigned long long)r->bytes_out,
                   app_name(a, r));
     if (r->has_route) {
@@ -246,7 +246,8 @@ static void put_json(const struct sw_access *a, struct sw_out *out, const struct
 }
 
 /* A pipe that polls writable takes PIPE_BUF bytes without blocking; a reader that takes nothing for
- * a second loses what is in hand, so that the end of the process never waits for it. False: lost. */
+ * a second loses what is in hand, so that the end of the process never waits for it. False: lost.
+ */
 static bool write_all(int fd, const char *bytes, size_t len)
 {
     while (len > 0) {

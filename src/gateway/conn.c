@@ -58,10 +58,10 @@ void sw_conn__read(struct sw_conn *c, bool on)
 /* No room for another exchange: said in a fixed text, since there is nothing to compose it in. */
 static void conn_overloaded(struct sw_conn *c)
 {
-    static const struct sw_slice text =
-        SW_S("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 49\r\n"
-             "Retry-After: 1\r\nStateway-Error: overloaded\r\nConnection: close\r\n\r\n"
-             "stateway: too many exchanges are running; retry.\n");
+    static const struct sw_slice text = SW_S(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 49\r\n"
+        "Retry-After: 1\r\nStateway-Error: overloaded\r\nConnection: close\r\n\r\n"
+        "stateway: too many exchanges are running; retry.\n");
     struct sw_stream *s = sw_take(&c->stream);
 
     sw_count(&c->worker->stats->errors[SW_E_OVERLOADED], 1);
@@ -77,7 +77,8 @@ static void conn_overloaded(struct sw_conn *c)
 static bool conn_parse(struct sw_conn *c)
 {
     struct sw_worker *w = c->worker;
-    const struct sw_h1_limits limits = {w->config->limits.head_bytes, w->config->limits.target_bytes};
+    const struct sw_h1_limits limits = {w->config->limits.head_bytes,
+                                        w->config->limits.target_bytes};
     struct sw_exchange *x = sw_exchange__new(c);
     struct sw_parsed parsed;
     struct sw_buf *buf;
@@ -163,13 +164,13 @@ void sw_conn__done(struct sw_conn *c, bool keep_alive, bool polite)
     c->exchange = NULL;
     if (keep_alive && !c->broken && !w->stopping && !(c->eof && c->in.bytes == 0)) {
         c->state = CONN_IDLE;
-        sw_timer_start(w->loop, &c->timer,
-                       sw_loop_now_ns(w->loop) + w->config->timeouts.idle_ns);
+        sw_timer_start(w->loop, &c->timer, sw_loop_now_ns(w->loop) + w->config->timeouts.idle_ns);
         conn_run(c);
         return;
     }
     if (polite && !c->broken) {
-        uint64_t wait = sw_stream_queued(c->stream) > 0 ? w->config->timeouts.send_ns : SW_LINGER_NS;
+        uint64_t wait =
+            sw_stream_queued(c->stream) > 0 ? w->config->timeouts.send_ns : SW_LINGER_NS;
 
         sw_stream_linger(sw_take(&c->stream), sw_loop_now_ns(w->loop) + wait);
         conn_end(c);
@@ -182,8 +183,8 @@ void sw_conn__leave(struct sw_conn *c)
 {
     SW_ASSERT(c->state == CONN_IDLE);
     if (sw_stream_queued(c->stream) > 0 && !c->broken) {
-        sw_stream_linger(sw_take(&c->stream), sw_loop_now_ns(c->worker->loop) +
-                                                  c->worker->config->timeouts.send_ns);
+        sw_stream_linger(sw_take(&c->stream),
+                         sw_loop_now_ns(c->worker->loop) + c->worker->config->timeouts.send_ns);
         conn_end(c);
     } else {
         sw_conn__close(c);
@@ -201,7 +202,7 @@ struct sw_stream *sw_conn__detach(struct sw_conn *c, struct sw_inq *ret_rest)
     return s;
 }
 
-/* ---- events ------------------------------------------------------------------------------------- */
+/* ---- events ---------------------------------------------------------------------------------- */
 
 static void conn_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
 {

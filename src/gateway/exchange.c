@@ -29,8 +29,8 @@ static const uint32_t ex_arrows[EX_STATE_COUNT] = {
     [EX_DONE] = 0,
 };
 
-#define RERUNS_MAX       64
-#define PICK_AGAIN_NS    (10 * SW_NS_PER_MS) /* while an instance is starting */
+#define RERUNS_MAX    64
+#define PICK_AGAIN_NS (10 * SW_NS_PER_MS) /* while an instance is starting */
 
 static void ex_run(struct sw_exchange *x);
 
@@ -52,7 +52,7 @@ static void ex_timer(struct sw_exchange *x, uint64_t deadline_ns)
     sw_timer_start(x->worker->loop, &x->timer, deadline_ns);
 }
 
-/* ---- letting go -------------------------------------------------------------------------------- */
+/* ---- letting go ------------------------------------------------------------------------------ */
 
 static bool ex_pending(const struct sw_exchange *x)
 {
@@ -140,8 +140,7 @@ static enum sw_ex_next ex_finish(struct sw_exchange *x, bool keep_alive, bool po
 {
     struct sw_conn *c = sw_take(&x->conn);
     bool reusable = x->answer_done && !x->own_answer && x->response.keep_alive && !x->lone &&
-                    !x->up_eof &&
-                    !x->up_broken && x->body_out_done && x->up_in.bytes == 0;
+                    !x->up_eof && !x->up_broken && x->body_out_done && x->up_in.bytes == 0;
     enum ex_said said = SAID_NOTHING;
 
     if (x->err == SW_E_APP_BODY || x->err == SW_E_APP_CLOSED || x->err == SW_E_APP_SLOW ||
@@ -185,7 +184,7 @@ static enum sw_ex_next ex_fail(struct sw_exchange *x, enum sw_err err)
     return ex_finish(x, x->keep_alive, true);
 }
 
-/* ---- steps ------------------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------------------- */
 
 static bool forwarded_https(const struct sw_head *h)
 {
@@ -232,7 +231,8 @@ static enum sw_ex_next ex_route(struct sw_exchange *x)
     x->routed = sw_route_match(w->routes, &x->request);
     if (x->routed.err != SW_OK) {
         if (x->routed.err == SW_E_NO_METHOD) {
-            x->extra_lines = sw_arena_printf(&x->arena, "Allow: %.*s\r\n", SW_SARG(x->routed.allow));
+            x->extra_lines =
+                sw_arena_printf(&x->arena, "Allow: %.*s\r\n", SW_SARG(x->routed.allow));
         }
         x->routed.route = NULL;
         return ex_fail(x, x->routed.err);
@@ -343,7 +343,7 @@ static enum sw_ex_next ex_pick(struct sw_exchange *x)
         }
         /* Nobody else is left: what went wrong with the last one tells more than that. */
         return ex_fail(x, x->ask.err == SW_E_NO_INSTANCE && x->tried_err != SW_OK ? x->tried_err
-                                                                                 : x->ask.err);
+                                                                                  : x->ask.err);
     case SW_STEP_DONE:
         return ex_to(x, EX_CONNECT);
     }
@@ -413,7 +413,7 @@ static enum sw_ex_next ex_attempt_failed(struct sw_exchange *x, enum sw_err err)
     return ex_to(x, EX_PICK);
 }
 
-/* ---- the connection to the instance --------------------------------------------------------------- */
+/* ---- the connection to the instance ---------------------------------------------------------- */
 
 static void up_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
 {
@@ -422,7 +422,8 @@ static void up_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struc
     (void)s;
     SW_ASSERT(x->magic == SW_EXCHANGE_MAGIC);
     if (x->up_broken) {
-        return; /* bytes before these were dropped: nothing behind the gap may be read as an answer */
+        return; /* bytes before these were dropped: nothing behind the gap may be read as an answer
+                 */
     }
     x->got_bytes = true;
     if (!sw_inq__push(x->worker, &x->up_in, buf, bytes)) {
@@ -531,7 +532,7 @@ static enum sw_ex_next ex_connect(struct sw_exchange *x)
     return ex_to(x, EX_AWAIT);
 }
 
-/* ---- the answer -------------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 /* What a broken connection to the instance means before the answer's head. */
 static enum sw_ex_next ex_app_gone(struct sw_exchange *x)
@@ -739,9 +740,9 @@ static enum sw_ex_next ex_send(struct sw_exchange *x)
 static void ex_run(struct sw_exchange *x)
 {
     static enum sw_ex_next (*const steps[EX_STATE_COUNT])(struct sw_exchange *) = {
-        [EX_ROUTE] = ex_route,     [EX_ADMIT] = ex_admit, [EX_LOAD] = ex_load,
-        [EX_PICK] = ex_pick,       [EX_CONNECT] = ex_connect, [EX_AWAIT] = ex_await,
-        [EX_COMMIT] = ex_commit,   [EX_SEND] = ex_send,
+        [EX_ROUTE] = ex_route,   [EX_ADMIT] = ex_admit,     [EX_LOAD] = ex_load,
+        [EX_PICK] = ex_pick,     [EX_CONNECT] = ex_connect, [EX_AWAIT] = ex_await,
+        [EX_COMMIT] = ex_commit, [EX_SEND] = ex_send,
     };
 
     SW_ASSERT(x->magic == SW_EXCHANGE_MAGIC);
@@ -758,7 +759,7 @@ static void ex_run(struct sw_exchange *x)
     }
 }
 
-/* ---- events of the client -------------------------------------------------------------------------- */
+/* ---- events of the client -------------------------------------------------------------------- */
 
 /* The client is gone. What an app has got whole goes on to its commit; the rest ends. */
 static void ex_client_gone(struct sw_exchange *x)
@@ -842,9 +843,9 @@ static void on_timer(struct sw_timer *t, void *arg)
         }
         break;
     case EX_SEND:
-        next = ex_fail(x, x->conn != NULL && sw_stream_queued(x->conn->stream) > 0
-                              ? SW_E_CLIENT_SLOW
-                              : SW_E_APP_SLOW);
+        next =
+            ex_fail(x, x->conn != NULL && sw_stream_queued(x->conn->stream) > 0 ? SW_E_CLIENT_SLOW
+                                                                                : SW_E_APP_SLOW);
         break;
     case EX_ROUTE:
     case EX_LOAD:
@@ -859,7 +860,7 @@ static void on_timer(struct sw_timer *t, void *arg)
     }
 }
 
-/* ---- beginning and end --------------------------------------------------------------------------------- */
+/* ---- beginning and end ----------------------------------------------------------------------- */
 
 struct sw_exchange *sw_exchange__new(struct sw_conn *c)
 {

@@ -3,35 +3,36 @@
  * Room       worker.c (one a thread), conn.c (a client's connection), exchange.c (the machine),
  *            relay.c (bodies), tunnel.c (upgraded connections), admit.c (the queue of a key),
  *            respond.c (our own answers), stats.c, access.c (the access log), main.c.
- * May touch  every room below: placement/, app/, store/, route/, http/, crypto/, config/, io/, base/.
- * Flow       listener -> connection -> exchange: route, admit, load, pick, await, commit, send.
+ * May touch  every room below: placement/, app/, store/, route/, http/, crypto/, config/, io/,
+ * base/. Flow       listener -> connection -> exchange: route, admit, load, pick, await, commit,
+ * send.
  */
 #ifndef SW_GATEWAY_H
 #define SW_GATEWAY_H
 
 #include "placement/placement.h"
 
-/* ---- the process ------------------------------------------------------------------------------ */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 struct sw_admin_ops;
 
 struct sw_gateway_start {
-    int control_fd;           /* to the supervisor: SOCK_SEQPACKET, app/control.h */
+    int control_fd; /* to the supervisor: SOCK_SEQPACKET, app/control.h */
     const char *config_text;
     size_t config_len;
-    const char *config_name;  /* for messages */
+    const char *config_name; /* for messages */
     const struct sw_config_override *override;
-    const int *listen_fds;    /* [listen][worker]: each worker has its own socket of each address */
+    const int *listen_fds; /* [listen][worker]: each worker has its own socket of each address */
     size_t listen_count, workers;
-    int admin_fd;             /* -1: no admin listener */
+    int admin_fd; /* -1: no admin listener */
 };
 
 /* Runs the gateway until the supervisor asks for the end. Returns the exit code (0: in order; 3:
- * could not start, and why was logged). Main thread of a fresh process. admin: the room above, given as
- * functions so that no arrow points up; NULL: none. */
+ * could not start, and why was logged). Main thread of a fresh process. admin: the room above,
+ * given as functions so that no arrow points up; NULL: none. */
 int sw_gateway_main(const struct sw_gateway_start *start, const struct sw_admin_ops *admin);
 
-/* ---- what the admin room reads, on the main thread --------------------------------------------- */
+/* ---- what the admin room reads, on the main thread ------------------------------------------- */
 
 struct sw_gateway;
 struct sw_stats;
@@ -53,14 +54,16 @@ bool sw_gateway_ready(const struct sw_gateway *g);
 bool sw_gateway_stopping(const struct sw_gateway *g);
 uint64_t sw_gateway_log_dropped(const struct sw_gateway *g);
 
-/* ---- counters of one worker: written by it, read by anyone (relaxed) ---------------------------- */
+/* ---- counters of one worker: written by it, read by anyone (relaxed) ------------------------- */
 
-#define SW_STATS_ROWS     512 /* combinations of route app, placement, status and verdict */
+#define SW_STATS_ROWS      512 /* combinations of route app, placement, status and verdict */
 #define SW_LATENCY_BUCKETS 14
-extern const double sw_latency_bounds_s[SW_LATENCY_BUCKETS]; /* upper bounds, seconds; +Inf follows */
+extern const double
+    sw_latency_bounds_s[SW_LATENCY_BUCKETS]; /* upper bounds, seconds; +Inf follows */
 
 struct sw_stats_row {
-    _Atomic uint64_t key;   /* 0: free; else app, placement, status, verdict packed: sw_stats_unpack */
+    _Atomic uint64_t
+        key; /* 0: free; else app, placement, status, verdict packed: sw_stats_unpack */
     _Atomic uint64_t count;
 };
 struct sw_latency {
@@ -69,7 +72,7 @@ struct sw_latency {
 };
 struct sw_stats {
     struct sw_stats_row rows[SW_STATS_ROWS];
-    _Atomic uint64_t rows_lost;       /* exchanges whose combination found no row */
+    _Atomic uint64_t rows_lost; /* exchanges whose combination found no row */
     struct sw_latency latency[SW_APPS_MAX][SW_PLACE_COUNT]; /* head in -> answer complete */
     struct sw_latency gateway[SW_PLACE_COUNT];              /* our own share: without the app's */
     _Atomic uint64_t connections_open, connections_total, exchanges_open, tunnels_open;
@@ -86,7 +89,7 @@ struct sw_stats_key {
 };
 struct sw_stats_key sw_stats_unpack(uint64_t key);
 
-/* ---- one worker: also the entry of simulations -------------------------------------------------- */
+/* ---- one worker: also the entry of simulations ----------------------------------------------- */
 
 struct sw_worker;
 struct sw_admit;  /* the queues of keys: shared by all workers of a process */
@@ -100,25 +103,27 @@ struct sw_worker_options {
     const struct sw_config *config;
     const struct sw_routes *routes;
     struct sw_apps *apps;
-    struct sw_store *store;          /* NULL when no route keeps sessions */
+    struct sw_store *store; /* NULL when no route keeps sessions */
     const struct sw_keyring *keys;
     struct sw_admit *admit;
     struct sw_access *access;
-    const int *listen_fds;           /* this worker's sockets, one a listen address */
+    const int *listen_fds; /* this worker's sockets, one a listen address */
     size_t listen_count;
     uint64_t seed;
-    size_t index;                    /* which worker: its ring of the access log */
-    uint32_t connections_max;        /* of this worker */
+    size_t index;             /* which worker: its ring of the access log */
+    uint32_t connections_max; /* of this worker */
     uint32_t exchanges_max;
 };
 /* On the thread that runs the loop, or before it runs. SW_E_NO_MEMORY. */
-SW_MUST enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker **ret_worker);
+SW_MUST enum sw_err sw_worker_new(const struct sw_worker_options *opt,
+                                  struct sw_worker **ret_worker);
 /* What a loop for this configuration must hold. */
 void sw_worker_loop_options(const struct sw_config *config, uint32_t connections_max,
                             struct sw_loop_options *ret_options);
 /* Stops accepting; idle connections close; stopped(arg) on the loop when the last exchange ended or
  * the deadline came. */
-void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(void *arg), void *arg);
+void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(void *arg),
+                    void *arg);
 /* Ends at once: as a crash does, but for the memory. The loop must not run any more. */
 void sw_worker_free(struct sw_worker *w);
 const struct sw_stats *sw_worker_stats(const struct sw_worker *w);

@@ -12,18 +12,18 @@
 
 /* Above HIGH queued bytes the other side is not read any more; the loop tells when all is sent. */
 #define SW_RELAY_HIGH_BYTES (64u * 1024u)
-/* What is no longer than this is copied where it has to wait: each piece of its own would hold a whole
- * buffer, and a peer that sends bytes one by one could take all there are. */
-#define SW_COPY_BYTES_MAX   1024u
-#define SW_LINGER_NS        (2 * SW_NS_PER_S)
-#define SW_TUNNEL_IDLE_NS   (3600 * SW_NS_PER_S)
+/* What is no longer than this is copied where it has to wait: each piece of its own would hold a
+ * whole buffer, and a peer that sends bytes one by one could take all there are. */
+#define SW_COPY_BYTES_MAX    1024u
+#define SW_LINGER_NS         (2 * SW_NS_PER_S)
+#define SW_TUNNEL_IDLE_NS    (3600 * SW_NS_PER_S)
 #define SW_TRAILER_BYTES_MAX 4096u
-#define SW_INTERIM_MAX      32u /* 1xx heads of one answer */
+#define SW_INTERIM_MAX       32u /* 1xx heads of one answer */
 
 struct sw_exchange;
 struct sw_tunnel;
 
-/* ---- bytes that came and were not yet understood ------------------------------------------------ */
+/* ---- bytes that came and were not yet understood --------------------------------------------- */
 
 struct sw_piece {
     struct sw_piece *next;
@@ -44,7 +44,7 @@ void sw_inq__clear(struct sw_worker *w, struct sw_inq *q);
  * no buffer. */
 SW_MUST bool sw_inq__gather(struct sw_worker *w, struct sw_inq *q, size_t max);
 
-/* ---- a client's connection ----------------------------------------------------------------------- */
+/* ---- a client's connection ------------------------------------------------------------------- */
 
 enum sw_conn_state {
     CONN_IDLE,     /* between exchanges: nothing of the next head is here */
@@ -81,19 +81,19 @@ void sw_conn__leave(struct sw_conn *c);
 /* Reading follows need: while the exchange wants its body, or the next head may come. */
 void sw_conn__read(struct sw_conn *c, bool on);
 
-/* ---- the queue of a key --------------------------------------------------------------------------- */
+/* ---- the queue of a key ---------------------------------------------------------------------- */
 
 struct sw_admit_wait;
 typedef void sw_admit_fn(struct sw_admit_wait *w);
 struct sw_admit_wait {
-    struct sw_admit_wait *hash_next;   /* holder: chain of the shard */
-    struct sw_link link;               /* waiter: in the holder's queue */
-    struct sw_link queue;              /* holder: its waiters */
+    struct sw_admit_wait *hash_next; /* holder: chain of the shard */
+    struct sw_link link;             /* waiter: in the holder's queue */
+    struct sw_link queue;            /* holder: its waiters */
     uint32_t queue_length;
     struct sw_store_key key;
     struct sw_loop *loop;
     struct sw_post post;
-    sw_admit_fn *granted;              /* on the waiter's loop */
+    sw_admit_fn *granted; /* on the waiter's loop */
     enum { ADMIT_NONE, ADMIT_WAITING, ADMIT_GRANTING, ADMIT_HELD } state;
 };
 enum sw_admitted { SW_ADMIT_HELD, SW_ADMIT_WAIT, SW_ADMIT_FULL };
@@ -106,7 +106,7 @@ void sw_admit__leave(struct sw_admit *a, struct sw_admit_wait *w);
  * leave. */
 SW_MUST bool sw_admit__cancel(struct sw_admit *a, struct sw_admit_wait *w);
 
-/* ---- the exchange ---------------------------------------------------------------------------------- */
+/* ---- the exchange ---------------------------------------------------------------------------- */
 
 enum sw_ex_state {
     EX_ROUTE,   /* head -> route, placement, key */
@@ -141,9 +141,9 @@ struct sw_exchange {
 
     /* request body: client -> instance */
     struct sw_body request_body;
-    bool body_in_done;    /* all of it arrived */
-    bool body_out_done;   /* all of it was handed to the instance's connection */
-    bool body_held;       /* `held` still has all of what arrived: the request can be repeated */
+    bool body_in_done;  /* all of it arrived */
+    bool body_out_done; /* all of it was handed to the instance's connection */
+    bool body_held;     /* `held` still has all of what arrived: the request can be repeated */
     struct sw_buf *held;
     size_t held_bytes;
     size_t held_sent;     /* of it, on the current attempt */
@@ -159,18 +159,18 @@ struct sw_exchange {
     struct sw_stream *upstream;
     struct sw_inq up_in;
     size_t up_scanned;
-    bool up_reused;       /* an idle connection: it may have died unseen */
+    bool up_reused; /* an idle connection: it may have died unseen */
     bool up_eof, up_broken;
     enum sw_err up_err;
-    bool head_sent;       /* the request's head was queued on this attempt */
-    bool got_bytes;       /* the instance answered something on this attempt */
-    bool answer_head_got; /* a whole head of it */
-    bool fresh_next;      /* the next try takes no idle connection */
+    bool head_sent;        /* the request's head was queued on this attempt */
+    bool got_bytes;        /* the instance answered something on this attempt */
+    bool answer_head_got;  /* a whole head of it */
+    bool fresh_next;       /* the next try takes no idle connection */
     enum sw_err tried_err; /* why the last instance did not do */
     uint32_t attempts;
     uint32_t interim;
-    uint64_t sent_ns;     /* when the request left: the app's time counts from here */
-    uint64_t app_ns;      /* the app's share */
+    uint64_t sent_ns; /* when the request left: the app's time counts from here */
+    uint64_t app_ns;  /* the app's share */
 
     /* the answer: instance -> client */
     struct sw_body response_body;
@@ -178,18 +178,18 @@ struct sw_exchange {
     enum sw_framing answer_framing;
     bool own_answer;
     bool keep_alive;
-    bool lone;            /* GET or HEAD with a body: some readers take the body for the next
-                             request, so neither connection is used again (RFC 9110, 9.3.1) */
+    bool lone; /* GET or HEAD with a body: some readers take the body for the next
+                  request, so neither connection is used again (RFC 9110, 9.3.1) */
     bool upgraded;
-    enum sw_err err;      /* why it ended otherwise than in order */
-    unsigned status;      /* what the client was told */
+    enum sw_err err; /* why it ended otherwise than in order */
+    unsigned status; /* what the client was told */
     uint64_t bytes_in, bytes_out;
 
     /* waits of others: the slot is free when none is left */
     struct sw_admit_wait admit;
-    bool exclusive;       /* asked for the key */
+    bool exclusive; /* asked for the key */
     bool admit_pending, ask_pending, wait_pending;
-    uint32_t reruns;      /* a safe request that wrote met a conflict: once more, exclusively */
+    uint32_t reruns; /* a safe request that wrote met a conflict: once more, exclusively */
     bool logged;
 
     struct sw_timer timer;
@@ -214,7 +214,8 @@ void sw_exchange__drop(struct sw_exchange *x);
 /* relay.c: bodies */
 enum sw_err sw_relay__request(struct sw_exchange *x);  /* conn->in -> held -> upstream */
 enum sw_err sw_relay__response(struct sw_exchange *x); /* up_in -> client */
-SW_MUST enum sw_err sw_relay__small(struct sw_exchange *x, struct sw_stream *to, struct sw_slice text);
+SW_MUST enum sw_err sw_relay__small(struct sw_exchange *x, struct sw_stream *to,
+                                    struct sw_slice text);
 
 /* respond.c: our own answers, composed heads */
 SW_MUST enum sw_err sw_respond__own(struct sw_exchange *x, enum sw_err err);
@@ -222,7 +223,7 @@ SW_MUST enum sw_err sw_respond__head(struct sw_exchange *x);
 SW_MUST enum sw_err sw_respond__interim(struct sw_exchange *x);
 SW_MUST enum sw_err sw_request__head(struct sw_exchange *x);
 
-/* ---- tunnels ---------------------------------------------------------------------------------------- */
+/* ---- tunnels --------------------------------------------------------------------------------- */
 
 struct sw_tunnel {
     uint32_t magic;
@@ -247,7 +248,7 @@ SW_MUST bool sw_tunnel__start(struct sw_worker *w, struct sw_tunnel_side client,
                               struct sw_tunnel_side upstream, struct sw_instance *i);
 void sw_tunnel__close(struct sw_tunnel *t);
 
-/* ---- the worker -------------------------------------------------------------------------------------- */
+/* ---- the worker ------------------------------------------------------------------------------ */
 
 struct sw_worker {
     uint32_t magic;
@@ -279,7 +280,7 @@ struct sw_slice sw_worker__date(struct sw_worker *w);
 /* While stopping: is that the last one? */
 void sw_worker__check_stopped(struct sw_worker *w);
 
-/* ---- stats.c, access.c -------------------------------------------------------------------------------- */
+/* ---- stats.c, access.c ----------------------------------------------------------------------- */
 
 static inline void sw_count(_Atomic uint64_t *counter, uint64_t by)
 {

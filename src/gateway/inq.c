@@ -13,7 +13,8 @@ bool sw_inq__push(struct sw_worker *w, struct sw_inq *q, struct sw_buf *buf, str
         return true;
     }
     if (q->last != NULL && bytes.len <= SW_COPY_BYTES_MAX && q->last->buf->refs == 1) {
-        char *end = q->last->buf->data + (q->last->bytes.ptr - q->last->buf->data) + q->last->bytes.len;
+        char *end =
+            q->last->buf->data + (q->last->bytes.ptr - q->last->buf->data) + q->last->bytes.len;
 
         if (bytes.len <= q->last->buf->cap - (size_t)(end - q->last->buf->data)) {
             memcpy(end, bytes.ptr, bytes.len); /* the buffer is ours alone, and has room */

@@ -1,5 +1,6 @@
 /* gateway/main.c - the gateway process: reads the configuration, opens what it names, runs workers,
- * and keeps the thread that decides on instances, talks to the supervisor and serves the admin room.
+ * and keeps the thread that decides on instances, talks to the supervisor and serves the admin
+ * room.
  */
 #include "gateway/gateway_priv.h"
 
@@ -40,7 +41,7 @@ struct sw_gateway {
     struct sw_access *access;
     struct sw_loop *loop; /* main */
     struct sw_stream *control;
-    int control_fd;       /* the same socket: messages go out one by one, as records */
+    int control_fd; /* the same socket: messages go out one by one, as records */
     const struct sw_admin_ops *admin_ops;
     void *admin;
     struct thread threads[WORKERS_MAX];
@@ -48,7 +49,7 @@ struct sw_gateway {
     bool ready, stopping;
 };
 
-/* ---- what the admin room reads -------------------------------------------------------------------- */
+/* ---- what the admin room reads --------------------------------------------------------------- */
 
 const struct sw_config *sw_gateway_config(const struct sw_gateway *g)
 {
@@ -102,7 +103,7 @@ uint64_t sw_gateway_log_dropped(const struct sw_gateway *g)
     return g->access == NULL ? 0 : sw_access_dropped(g->access);
 }
 
-/* ---- the supervisor ---------------------------------------------------------------------------------- */
+/* ---- the supervisor -------------------------------------------------------------------------- */
 
 static void tell(struct sw_gateway *g, const struct sw_control *msg)
 {
@@ -140,7 +141,7 @@ static void life_ready(void *arg)
     }
 }
 
-/* ---- the end ------------------------------------------------------------------------------------------ */
+/* ---- the end --------------------------------------------------------------------------------- */
 
 static void on_thread_stopped(struct sw_post *post, void *arg)
 {
@@ -199,7 +200,8 @@ static void on_signal(void *arg, int signo)
     begin_stop(g, g->config->timeouts.stop_ns);
 }
 
-static void control_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
+static void control_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf,
+                            struct sw_slice bytes)
 {
     struct sw_gateway *g = arg;
     struct sw_control msg;
@@ -238,7 +240,7 @@ static const struct sw_stream_events control_events = {
     .end = control_on_end,
 };
 
-/* ---- the beginning --------------------------------------------------------------------------------------- */
+/* ---- the beginning --------------------------------------------------------------------------- */
 
 static bool uses(const struct sw_config *c, enum sw_placement_kind kind)
 {
@@ -295,9 +297,8 @@ static int open_store(struct sw_gateway *g)
     if (!uses(c, SW_PLACE_SESSION)) {
         return 0;
     }
-    err = sw_slice_eq(c->store_kind, SW_S("memory"))
-              ? sw_store_open_mem(&opt, &g->store)
-              : sw_store_open_lmdb(&opt, &g->store, &why);
+    err = sw_slice_eq(c->store_kind, SW_S("memory")) ? sw_store_open_mem(&opt, &g->store)
+                                                     : sw_store_open_lmdb(&opt, &g->store, &why);
     return err == SW_OK ? 0 : start_failed("store", why);
 }
 
@@ -457,8 +458,8 @@ static void close_all(struct sw_gateway *g)
         g->admin_ops->close(g->admin);
     }
     sw_access_close(g->access);
-    /* The store first: exchanges that the stop deadline cut may still have commits in its queue, and
-     * those lie in the exchanges' memory. */
+    /* The store first: exchanges that the stop deadline cut may still have commits in its queue,
+     * and those lie in the exchanges' memory. */
     if (g->store != NULL) {
         sw_store_close(g->store);
     }

@@ -2,8 +2,8 @@
  *
  * What arrives is decoded and framed anew; payload bytes are not copied, but for the first
  * replay-buffer bytes of a request, which are held until the answer's head so that the request can
- * be repeated on another instance. Pressure walks backwards: above SW_RELAY_HIGH_BYTES queued on the
- * slow side, the fast side is not read.
+ * be repeated on another instance. Pressure walks backwards: above SW_RELAY_HIGH_BYTES queued on
+ * the slow side, the fast side is not read.
  */
 #include "gateway/gateway_priv.h"
 
@@ -30,9 +30,10 @@ enum sw_err sw_relay__small(struct sw_exchange *x, struct sw_stream *to, struct 
     return sw_stream_send(to, x->small, sw_slice_of(at, text.len));
 }
 
-/* A small chunk in one piece of bytes, which goes on where the last one ended: thousands that wait for
- * a slow reader must not take the loop's pieces, nor a buffer each. */
-static enum sw_err send_small_chunk(struct sw_exchange *x, struct sw_stream *to, struct sw_slice data)
+/* A small chunk in one piece of bytes, which goes on where the last one ended: thousands that wait
+ * for a slow reader must not take the loop's pieces, nor a buffer each. */
+static enum sw_err send_small_chunk(struct sw_exchange *x, struct sw_stream *to,
+                                    struct sw_slice data)
 {
     char text[18 + SW_COPY_BYTES_MAX + 2];
     size_t len = sw_chunk_head(text, data.len);
@@ -43,8 +44,8 @@ static enum sw_err send_small_chunk(struct sw_exchange *x, struct sw_stream *to,
 }
 
 /* Payload in the framing of the outgoing message. */
-static enum sw_err send_payload(struct sw_exchange *x, struct sw_stream *to, enum sw_framing framing,
-                                struct sw_buf *buf, struct sw_slice data)
+static enum sw_err send_payload(struct sw_exchange *x, struct sw_stream *to,
+                                enum sw_framing framing, struct sw_buf *buf, struct sw_slice data)
 {
     char size[18];
     enum sw_err err = SW_OK;
@@ -54,7 +55,8 @@ static enum sw_err send_payload(struct sw_exchange *x, struct sw_stream *to, enu
         return send_small_chunk(x, to, data);
     }
     if (data.len <= SW_COPY_BYTES_MAX && buf != x->held && sw_stream_queued(to) > 0 &&
-        (to == x->upstream || x->bytes_out > 0)) { /* it waits, and not only for the head before it */
+        (to == x->upstream ||
+         x->bytes_out > 0)) { /* it waits, and not only for the head before it */
         return sw_relay__small(x, to, data);
     }
     if (framing == SW_FRAMING_CHUNKED) {
@@ -84,7 +86,7 @@ static enum sw_err send_end(struct sw_exchange *x, struct sw_stream *to, enum sw
     return err == SW_OK ? sw_stream_send(to, NULL, SW_S("\r\n")) : err;
 }
 
-/* ---- request -------------------------------------------------------------------------------------- */
+/* ---- request --------------------------------------------------------------------------------- */
 
 /* Keeps a copy for a repeat. False: no more fits. */
 static bool hold(struct sw_exchange *x, struct sw_slice data)
@@ -151,8 +153,8 @@ static enum sw_err take_payload(struct sw_exchange *x, struct sw_buf *buf, struc
     return send_payload(x, x->upstream, x->request.framing, buf, data);
 }
 
-/* Decodes what is here. The decoder cannot go back, so a piece that cannot be placed must not be fed:
- * room is made sure of before. */
+/* Decodes what is here. The decoder cannot go back, so a piece that cannot be placed must not be
+ * fed: room is made sure of before. */
 static bool room_for_piece(const struct sw_exchange *x, size_t bytes)
 {
     size_t max = x->worker->config->limits.replay_buffer_bytes;
@@ -209,7 +211,8 @@ enum sw_err sw_relay__request(struct sw_exchange *x)
     if (err == SW_OK) {
         err = flush_held(x);
     }
-    if (err == SW_OK && x->body_in_done && !x->body_out_done && x->upstream != NULL && x->head_sent) {
+    if (err == SW_OK && x->body_in_done && !x->body_out_done && x->upstream != NULL &&
+        x->head_sent) {
         if (x->request.framing == SW_FRAMING_CHUNKED) {
             err = send_end(x, x->upstream, x->request.framing, &x->request_body);
         }
@@ -221,13 +224,12 @@ enum sw_err sw_relay__request(struct sw_exchange *x)
         err = SW_E_CLIENT_GONE; /* the end came while earlier bytes waited: RFC 9112, 8 */
     }
     if (x->conn != NULL && !x->body_in_done) {
-        sw_conn__read(x->conn, x->conn->in.bytes <= SW_RELAY_HIGH_BYTES &&
-                                   room_for_piece(x, 1));
+        sw_conn__read(x->conn, x->conn->in.bytes <= SW_RELAY_HIGH_BYTES && room_for_piece(x, 1));
     }
     return err;
 }
 
-/* ---- answer ---------------------------------------------------------------------------------------- */
+/* ---- answer ---------------------------------------------------------------------------------- */
 
 enum sw_err sw_relay__response(struct sw_exchange *x)
 {

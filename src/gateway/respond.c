@@ -43,9 +43,10 @@ enum sw_err sw_request__head(struct sw_exchange *x)
     enum sw_err err;
 
     if (text == NULL ||
-        !sw_handoff_put(&lines, &x->ask,
-                        (SW_MIN(x->deadline_ns, now + x->worker->config->timeouts.response_ns) - now) /
-                            SW_NS_PER_MS)) {
+        !sw_handoff_put(
+            &lines, &x->ask,
+            (SW_MIN(x->deadline_ns, now + x->worker->config->timeouts.response_ns) - now) /
+                SW_NS_PER_MS)) {
         return SW_E_NO_MEMORY;
     }
     if (route->strip.len > 0) {
@@ -60,15 +61,14 @@ enum sw_err sw_request__head(struct sw_exchange *x)
         return SW_E_NO_MEMORY;
     }
     f.extra = sw_out_done(&lines);
-    buf = head_buf(x, &x->request, f.extra.len + 2 * (host == NULL ? 0 : host->value.len) +
-                                       2 * x->peer.len);
+    buf = head_buf(x, &x->request,
+                   f.extra.len + 2 * (host == NULL ? 0 : host->value.len) + 2 * x->peer.len);
     if (buf == NULL) {
         return SW_E_NO_BUFFERS;
     }
     out = sw_out_init(buf->data, buf->cap);
-    err = sw_forward_request_put(&out, &f)
-              ? sw_stream_send(x->upstream, buf, sw_out_done(&out))
-              : SW_E_NO_BUFFERS;
+    err = sw_forward_request_put(&out, &f) ? sw_stream_send(x->upstream, buf, sw_out_done(&out))
+                                           : SW_E_NO_BUFFERS;
     sw_buf_unref(buf);
     sw_arena_reset(&x->arena, mark);
     return err;
@@ -217,19 +217,21 @@ enum sw_err sw_respond__own(struct sw_exchange *x, enum sw_err err)
     sw_out_printf(&out,
                   "HTTP/1.1 %u %.*s\r\nDate: %.*s\r\nContent-Type: text/plain; charset=utf-8\r\n"
                   "Content-Length: %zu\r\nCache-Control: no-store\r\nStateway-Error: %s\r\n%s%s",
-                  status, SW_SARG(reason), SW_SARG(date), strlen(text) + sizeof("stateway: .\n") - 1,
-                  sw_err_label(err), retry_after(status),
+                  status, SW_SARG(reason), SW_SARG(date),
+                  strlen(text) + sizeof("stateway: .\n") - 1, sw_err_label(err),
+                  retry_after(status),
                   x->keep_alive ? (x->request.minor == 0 ? "Connection: keep-alive\r\n" : "")
                                 : "Connection: close\r\n");
     sw_out_slice(&out, x->extra_lines);
-    sw_out_slice(&out, lines); /* a dropped pin; or an id that is new already, though its answer failed */
+    sw_out_slice(&out,
+                 lines); /* a dropped pin; or an id that is new already, though its answer failed */
     sw_out_lit(&out, "\r\n");
     if (!head_request) {
         sw_out_printf(&out, "stateway: %s.\n", text);
         x->bytes_out += strlen(text);
     }
-    sent = out.overflowed ? SW_E_NO_BUFFERS
-                          : sw_stream_send(x->conn->stream, buf, sw_out_done(&out));
+    sent =
+        out.overflowed ? SW_E_NO_BUFFERS : sw_stream_send(x->conn->stream, buf, sw_out_done(&out));
     sw_buf_unref(buf);
     x->answer_head_sent = true;
     x->answer_done = true;

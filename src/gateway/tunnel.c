@@ -1,4 +1,5 @@
-/* gateway/tunnel.c - an upgraded connection (WebSocket pass-through): bytes both ways, nothing else.
+/* gateway/tunnel.c - an upgraded connection (WebSocket pass-through): bytes both ways, nothing
+ * else.
  *
  * Begins after a 101 was agreed by both sides. Back-pressure in each direction; a side that ends is
  * half-closed towards the other; both ended, broken, or silent for an hour: over. The small record
@@ -13,8 +14,8 @@ void sw_tunnel__close(struct sw_tunnel *t)
     SW_ASSERT(t->magic == SW_TUNNEL_MAGIC);
     sw_timer_stop(w->loop, &t->timer);
     for (int side = 0; side < 2; side++) { /* what is queued still goes out, to either side */
-        uint64_t wait = sw_stream_queued(t->side[side]) > 0 ? w->config->timeouts.send_ns
-                                                            : SW_LINGER_NS;
+        uint64_t wait =
+            sw_stream_queued(t->side[side]) > 0 ? w->config->timeouts.send_ns : SW_LINGER_NS;
 
         sw_stream_linger(t->side[side], sw_loop_now_ns(w->loop) + wait);
         sw_buf_unref(sw_take(&t->small[side]));
@@ -35,7 +36,8 @@ static int side_of(const struct sw_tunnel *t, const struct sw_stream *s)
 
 /* To one side. A small message that waits behind others is copied behind them: see
  * SW_COPY_BYTES_MAX. */
-static enum sw_err tunnel_send(struct sw_tunnel *t, int side, struct sw_buf *buf, struct sw_slice bytes)
+static enum sw_err tunnel_send(struct sw_tunnel *t, int side, struct sw_buf *buf,
+                               struct sw_slice bytes)
 {
     struct sw_buf *small = t->small[side];
     char *at;
@@ -57,7 +59,8 @@ static enum sw_err tunnel_send(struct sw_tunnel *t, int side, struct sw_buf *buf
     return sw_stream_send(t->side[side], small, sw_slice_of(at, bytes.len));
 }
 
-static void tunnel_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
+static void tunnel_on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf,
+                           struct sw_slice bytes)
 {
     struct sw_tunnel *t = arg;
     struct sw_stream *other;

@@ -52,8 +52,8 @@ void sw_worker_loop_options(const struct sw_config *config, uint32_t connections
     large = SW_MAX(large, (size_t)SW_BUF_BYTES + 1); /* small limits: a large one is still larger */
     *ret_options = (struct sw_loop_options){
         .engine = config->engine,
-        .streams_max = 2 * connections_max  /* clients, and an instance for each */
-                       + 1024,              /* idle connections to instances */
+        .streams_max = 2 * connections_max /* clients, and an instance for each */
+                       + 1024,             /* idle connections to instances */
         .buffers_max = SW_MAX(1024u, SW_MIN(2 * connections_max, 8192u)),
         .large_max = SW_MAX(256u, SW_MIN(connections_max / 4, 2048u)),
         .large_bytes = (uint32_t)((large + 4095) & ~(size_t)4095),
@@ -102,7 +102,8 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
     w->access = opt->access;
     w->index = opt->index;
     sw_rng_seed(&w->rng, opt->seed);
-    w->env = (struct sw_place_env){opt->loop, opt->store, opt->keys, opt->apps, &w->rng, opt->config};
+    w->env =
+        (struct sw_place_env){opt->loop, opt->store, opt->keys, opt->apps, &w->rng, opt->config};
     sw_list_init(&w->conn_list);
     sw_list_init(&w->exchange_list);
     sw_list_init(&w->tunnel_list);
@@ -110,10 +111,12 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
     w->arena_bytes = arena_bytes(opt->config);
     w->slot_bytes = (sizeof(struct sw_exchange) + 15) / 16 * 16 + fields + w->arena_bytes;
     w->stats = calloc(1, sizeof(*w->stats));
-    if (w->stats == NULL || !sw_pool_init(&w->conns, sizeof(struct sw_conn), opt->connections_max) ||
+    if (w->stats == NULL ||
+        !sw_pool_init(&w->conns, sizeof(struct sw_conn), opt->connections_max) ||
         !sw_pool_init(&w->exchanges, w->slot_bytes, opt->exchanges_max) ||
         !sw_pool_init(&w->tunnels, sizeof(struct sw_tunnel), opt->connections_max) ||
-        !sw_pool_init(&w->pieces, sizeof(struct sw_piece), 16384 + 2 * (size_t)opt->connections_max)) {
+        !sw_pool_init(&w->pieces, sizeof(struct sw_piece),
+                      16384 + 2 * (size_t)opt->connections_max)) {
         sw_worker_free(w);
         return SW_E_NO_MEMORY;
     }
@@ -152,7 +155,8 @@ void sw_worker__check_stopped(struct sw_worker *w)
     }
 }
 
-void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(void *arg), void *arg)
+void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(void *arg),
+                    void *arg)
 {
     struct sw_link *l, *next;
 

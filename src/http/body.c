@@ -58,13 +58,31 @@ static struct sw_body_fed fail(const struct sw_body *b, enum sw_err err)
 static bool trailer_forbidden(struct sw_slice name)
 {
     static const struct sw_slice names[] = {
-        SW_S("age"), SW_S("allow"), SW_S("authentication-info"), SW_S("clear-site-data"),
-        SW_S("content-encoding"), SW_S("content-language"), SW_S("content-location"),
-        SW_S("content-range"), SW_S("content-security-policy"), SW_S("expires"), SW_S("if-match"),
-        SW_S("if-modified-since"), SW_S("if-none-match"), SW_S("if-range"),
-        SW_S("if-unmodified-since"), SW_S("max-forwards"), SW_S("pragma"), SW_S("proxy-status"),
-        SW_S("range"), SW_S("retry-after"), SW_S("strict-transport-security"), SW_S("vary"),
-        SW_S("warning"), SW_S("www-authenticate"), SW_S("x-real-ip"),
+        SW_S("age"),
+        SW_S("allow"),
+        SW_S("authentication-info"),
+        SW_S("clear-site-data"),
+        SW_S("content-encoding"),
+        SW_S("content-language"),
+        SW_S("content-location"),
+        SW_S("content-range"),
+        SW_S("content-security-policy"),
+        SW_S("expires"),
+        SW_S("if-match"),
+        SW_S("if-modified-since"),
+        SW_S("if-none-match"),
+        SW_S("if-range"),
+        SW_S("if-unmodified-since"),
+        SW_S("max-forwards"),
+        SW_S("pragma"),
+        SW_S("proxy-status"),
+        SW_S("range"),
+        SW_S("retry-after"),
+        SW_S("strict-transport-security"),
+        SW_S("vary"),
+        SW_S("warning"),
+        SW_S("www-authenticate"),
+        SW_S("x-real-ip"),
     };
 
     if (sw_http__field_id_folded(name) != SW_FIELD_OTHER || sw_http__is_x_forwarded(name)) {

@@ -21,7 +21,8 @@ void sw_http_date(char out[29], int64_t unix_s)
     day = unix_s / 86400 - (unix_s % 86400 < 0);
     second = (unsigned)(unix_s - day * 86400);
 
-    /* Days to civil date: eras of 400 years that begin on March 1st (Howard Hinnant's algorithm). */
+    /* Days to civil date: eras of 400 years that begin on March 1st (Howard Hinnant's algorithm).
+     */
     era = (day + 719468) / 146097 - ((day + 719468) % 146097 < 0);
     doe = (unsigned)(day + 719468 - era * 146097);
     yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;

@@ -428,9 +428,9 @@ static bool request_field_passes(const struct sw_forward_request *f, const struc
         return f->peer_trusted;
     case SW_FIELD_TRAILER:
         return f->framing == SW_FRAMING_CHUNKED;
-    case SW_FIELD_HOST:          /* put first */
-    case SW_FIELD_COOKIE:        /* joined */
-    case SW_FIELD_FORWARDED:     /* put anew */
+    case SW_FIELD_HOST:      /* put first */
+    case SW_FIELD_COOKIE:    /* joined */
+    case SW_FIELD_FORWARDED: /* put anew */
     case SW_FIELD_X_FORWARDED_FOR:
     case SW_FIELD_X_FORWARDED_PROTO:
     case SW_FIELD_X_FORWARDED_HOST:
@@ -573,8 +573,7 @@ static bool response_field_passes(const struct sw_forward_response *f, const str
 {
     switch (field->id) {
     case SW_FIELD_OTHER:
-        return !is_nominated(n, field->name) &&
-               !(f->private_cache && targets_caches(field->name));
+        return !is_nominated(n, field->name) && !(f->private_cache && targets_caches(field->name));
     case SW_FIELD_CACHE_CONTROL:
         return !f->private_cache;
     case SW_FIELD_TRAILER:

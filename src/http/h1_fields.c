@@ -17,8 +17,8 @@ static inline __attribute__((always_inline)) const char *value_end(const char *p
     while (end - p >= 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
         __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(v, low), v);
-        __m128i bad = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), control),
-                                   _mm_cmpeq_epi8(v, del));
+        __m128i bad =
+            _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), control), _mm_cmpeq_epi8(v, del));
         unsigned mask = (unsigned)_mm_movemask_epi8(bad);
 
         if (mask != 0) {

@@ -37,7 +37,7 @@ static enum sw_method method_id(struct sw_slice s)
 static bool method_other_case(struct sw_slice s)
 {
     static const struct sw_slice known[] = {
-        SW_S("GET"), SW_S("PUT"), SW_S("POST"), SW_S("HEAD"), SW_S("PATCH"),
+        SW_S("GET"),   SW_S("PUT"),    SW_S("POST"),    SW_S("HEAD"),    SW_S("PATCH"),
         SW_S("TRACE"), SW_S("DELETE"), SW_S("OPTIONS"), SW_S("CONNECT"),
     };
 

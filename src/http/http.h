@@ -76,33 +76,33 @@ struct sw_field {
 };
 
 enum sw_framing {
-    SW_FRAMING_NONE,    /* no body */
+    SW_FRAMING_NONE, /* no body */
     SW_FRAMING_LENGTH,
     SW_FRAMING_CHUNKED,
-    SW_FRAMING_CLOSE,   /* responses only: until the peer closes */
+    SW_FRAMING_CLOSE, /* responses only: until the peer closes */
 };
 
 struct sw_head {
     struct sw_field *fields; /* the caller's array */
     uint32_t field_count, field_max;
 
-    enum sw_method method;     /* requests */
+    enum sw_method method; /* requests */
     struct sw_slice method_name;
-    struct sw_slice target;    /* as it came */
-    struct sw_slice path;      /* of the target, origin form ("/" when empty; "*" for OPTIONS *) */
-    struct sw_slice query;     /* behind '?', without it; ptr NULL when there was no '?' */
-    struct sw_slice host;      /* authority: from an absolute target, else from Host; "" in 1.0 */
+    struct sw_slice target; /* as it came */
+    struct sw_slice path;   /* of the target, origin form ("/" when empty; "*" for OPTIONS *) */
+    struct sw_slice query;  /* behind '?', without it; ptr NULL when there was no '?' */
+    struct sw_slice host;   /* authority: from an absolute target, else from Host; "" in 1.0 */
 
-    uint16_t status;           /* responses */
+    uint16_t status; /* responses */
     struct sw_slice reason;
 
-    uint8_t minor;             /* HTTP/1.minor */
+    uint8_t minor; /* HTTP/1.minor */
     enum sw_framing framing;
-    uint64_t length;           /* valid for SW_FRAMING_LENGTH */
-    bool keep_alive;           /* what version and Connection say, and framing allows */
+    uint64_t length; /* valid for SW_FRAMING_LENGTH */
+    bool keep_alive; /* what version and Connection say, and framing allows */
     bool expect_continue;
-    bool te_trailers;          /* TE: trailers */
-    struct sw_slice upgrade;   /* Upgrade's value when Connection names it (1.1 only); else empty */
+    bool te_trailers;        /* TE: trailers */
+    struct sw_slice upgrade; /* Upgrade's value when Connection names it (1.1 only); else empty */
 };
 
 struct sw_h1_limits {
@@ -112,15 +112,15 @@ struct sw_h1_limits {
 
 struct sw_parsed {
     enum sw_step step;
-    enum sw_err err;     /* when SW_STEP_FAIL */
-    size_t consumed;     /* when SW_STEP_DONE: the head's bytes; what follows is body or the next */
+    enum sw_err err; /* when SW_STEP_FAIL */
+    size_t consumed; /* when SW_STEP_DONE: the head's bytes; what follows is body or the next */
 };
 
 /* Parses a request head. input is all that came so far of it, contiguous; after SW_STEP_MORE call
  * again with more behind it (*scanned, 0 at first, keeps what need not be scanned again). Errors
  * are told as early as they are certain. Up to 1 empty line (CRLF) before the request line is
- * skipped (RFC 9112, 2.2) and counts as consumed. Everything in RFC 9112 that lets two readers disagree is refused,
- * the section named at each refusal. HTTP/1.0 and 1.1 only. */
+ * skipped (RFC 9112, 2.2) and counts as consumed. Everything in RFC 9112 that lets two readers
+ * disagree is refused, the section named at each refusal. HTTP/1.0 and 1.1 only. */
 SW_MUST struct sw_parsed sw_h1_request(struct sw_slice input, size_t *scanned,
                                        const struct sw_h1_limits *limits, struct sw_head *ret_head);
 
@@ -142,12 +142,12 @@ bool sw_head_lists(const struct sw_head *h, enum sw_field_id id, struct sw_slice
  * trailer_out (the caller's memory; bounded: SW_E_TRAILER). */
 struct sw_body {
     enum sw_framing framing;
-    uint64_t left;       /* of the length, or of the chunk */
-    uint64_t total;      /* payload bytes so far */
-    uint64_t max;        /* payload limit: SW_E_BODY_LARGE beyond; UINT64_MAX for none */
-    uint32_t line;       /* bytes of the current chunk line */
-    uint8_t state;       /* body.c's */
-    bool is_response;    /* errors are SW_E_APP_BODY instead */
+    uint64_t left;              /* of the length, or of the chunk */
+    uint64_t total;             /* payload bytes so far */
+    uint64_t max;               /* payload limit: SW_E_BODY_LARGE beyond; UINT64_MAX for none */
+    uint32_t line;              /* bytes of the current chunk line */
+    uint8_t state;              /* body.c's */
+    bool is_response;           /* errors are SW_E_APP_BODY instead */
     struct sw_out *trailer_out; /* NULL: trailers are checked and dropped */
 };
 
@@ -155,10 +155,10 @@ void sw_body_init(struct sw_body *b, const struct sw_head *head, uint64_t max, b
                   struct sw_out *trailer_out);
 
 struct sw_body_fed {
-    enum sw_step step;     /* DONE: the body is complete; MORE: feed on */
+    enum sw_step step; /* DONE: the body is complete; MORE: feed on */
     enum sw_err err;
-    size_t consumed;       /* may be less than given: call again with the rest while it is > 0 */
-    struct sw_slice data;  /* payload within the consumed bytes, maybe empty */
+    size_t consumed;      /* may be less than given: call again with the rest while it is > 0 */
+    struct sw_slice data; /* payload within the consumed bytes, maybe empty */
 };
 SW_MUST struct sw_body_fed sw_body_feed(struct sw_body *b, struct sw_slice input);
 /* The peer closed: complete for SW_FRAMING_CLOSE (and NONE), an error for the others. */
@@ -170,7 +170,8 @@ struct sw_slice sw_body_trailers(const struct sw_body *b);
 /* Writes "SIZE\r\n" of a chunk: at most 18 bytes. */
 size_t sw_chunk_head(char out[18], uint64_t size);
 
-/* ---- cookies (draft-ietf-httpbis-rfc6265bis) -------------------------------------------------- */
+/* ---- cookies (draft-ietf-httpbis-rfc6265bis) --------------------------------------------------
+ */
 
 /* The cookie's value in any Cookie field of the head; count tells how many had the name. The first
  * is returned; with a __Host- name a second one cannot come from a subdomain. */
@@ -186,7 +187,7 @@ struct sw_set_cookie {
     struct sw_slice path;
     enum sw_same_site same_site;
     bool secure;
-    int64_t max_age_s;           /* < 0: a cookie of the browser's session; 0: deletes */
+    int64_t max_age_s; /* < 0: a cookie of the browser's session; 0: deletes */
 };
 /* The field value "name=value; Path=...; HttpOnly; SameSite=Lax[; Secure][; Max-Age=N]". False when
  * name and value exceed 4096 bytes or out has no room. */
@@ -196,32 +197,33 @@ SW_MUST bool sw_set_cookie_put(struct sw_out *out, const struct sw_set_cookie *c
 
 struct sw_forward_request {
     const struct sw_head *head;
-    struct sw_slice strip;            /* prefix cut from the path: "/cart" */
-    struct sw_slice peer;             /* the client's address without port; IPv6 without brackets */
-    struct sw_slice proto;            /* "http" or "https" */
-    bool peer_trusted;                /* what it says in Forwarded and X-Forwarded-* is kept and extended */
+    struct sw_slice strip; /* prefix cut from the path: "/cart" */
+    struct sw_slice peer;  /* the client's address without port; IPv6 without brackets */
+    struct sw_slice proto; /* "http" or "https" */
+    bool peer_trusted;     /* what it says in Forwarded and X-Forwarded-* is kept and extended */
     const struct sw_slice *cookies_stripped; /* names of our cookies: taken out of Cookie */
     size_t cookies_stripped_count;
-    struct sw_slice extra;            /* lines to add ("name: value\r\n"...): Stateway-* */
-    enum sw_framing framing;          /* how the body goes on: NONE, LENGTH or CHUNKED */
+    struct sw_slice extra;   /* lines to add ("name: value\r\n"...): Stateway-* */
+    enum sw_framing framing; /* how the body goes on: NONE, LENGTH or CHUNKED */
     uint64_t length;
-    bool keep_upgrade;                /* forward Connection: Upgrade and Upgrade */
+    bool keep_upgrade; /* forward Connection: Upgrade and Upgrade */
 };
 /* Composes the whole head for the instance, with the empty line: HTTP/1.1, Host first, hop-by-hop
- * fields out (RFC 9110, 7.6.1), client's Stateway-* out, Via, Forwarded, X-Forwarded-For/-Proto/-Host
- * in. Nothing is sent that was not understood. Overflow of out: false. */
+ * fields out (RFC 9110, 7.6.1), client's Stateway-* out, Via, Forwarded,
+ * X-Forwarded-For/-Proto/-Host in. Nothing is sent that was not understood. Overflow of out: false.
+ */
 SW_MUST bool sw_forward_request_put(struct sw_out *out, const struct sw_forward_request *f);
 
 struct sw_forward_response {
     const struct sw_head *head;
-    struct sw_slice extra;            /* our lines: Set-Cookie, Cache-Control, exposed Stateway-* */
-    bool private_cache;               /* we set a cookie: the answer must not enter a shared cache */
+    struct sw_slice extra; /* our lines: Set-Cookie, Cache-Control, exposed Stateway-* */
+    bool private_cache;    /* we set a cookie: the answer must not enter a shared cache */
     enum sw_framing framing;
     uint64_t length;
-    bool keep_alive;                  /* else "Connection: close" */
-    uint8_t client_minor;             /* 0: an HTTP/1.0 client */
-    bool keep_upgrade;                /* a 101 on its way */
-    bool head_request;                /* HEAD or 304: Content-Length is forwarded but no body follows */
+    bool keep_alive;      /* else "Connection: close" */
+    uint8_t client_minor; /* 0: an HTTP/1.0 client */
+    bool keep_upgrade;    /* a 101 on its way */
+    bool head_request;    /* HEAD or 304: Content-Length is forwarded but no body follows */
 };
 /* The answer's head for the client: hop-by-hop and Stateway-* out, Via in, Date added when missing
  * (date: the caller's current IMF-fixdate). */

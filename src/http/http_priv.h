@@ -6,13 +6,13 @@
 
 /* Classes of bytes: sw_http__class[byte] & SW_CC_x. */
 enum {
-    SW_CC_TOKEN = 1,    /* tchar, RFC 9110, 5.6.2 */
-    SW_CC_VALUE = 2,    /* HTAB, SP, VCHAR, obs-text: RFC 9110, 5.5 */
-    SW_CC_VISIBLE = 4,  /* 0x21-0x7e */
-    SW_CC_PATH = 8,     /* visible bytes of a path that need no closer look: all but / % \ # ? */
-    SW_CC_HOST = 16,    /* unreserved, RFC 3986, 2.3 */
+    SW_CC_TOKEN = 1,   /* tchar, RFC 9110, 5.6.2 */
+    SW_CC_VALUE = 2,   /* HTAB, SP, VCHAR, obs-text: RFC 9110, 5.5 */
+    SW_CC_VISIBLE = 4, /* 0x21-0x7e */
+    SW_CC_PATH = 8,    /* visible bytes of a path that need no closer look: all but / % \ # ? */
+    SW_CC_HOST = 16,   /* unreserved, RFC 3986, 2.3 */
     SW_CC_HEX = 32,
-    SW_CC_USCORE = 64,  /* '_' */
+    SW_CC_USCORE = 64, /* '_' */
     SW_CC_DIGIT = 128,
 };
 extern const uint8_t sw_http__class[256];
@@ -59,7 +59,7 @@ bool sw_http__token(struct sw_slice s);
 struct sw_h1__lines {
     const char *p; /* in: behind the start line; out (DONE): behind the empty line */
     const char *end;
-    bool uscore;   /* out: a name holds '_' */
+    bool uscore; /* out: a name holds '_' */
 };
 
 /* Reads field lines up to the empty line into h->fields. MORE: the input ended before. */
@@ -71,7 +71,8 @@ struct sw_parsed sw_h1__eol(const char *p, const char *end, enum sw_err other);
 
 /* May parsing wait for more? True when all that came since `scanned` continues a field's value.
  * Then no answer but MORE is possible. The first start_line_max bytes are always looked at. So a
- * value that drips in costs a look at each new byte, and a pass over what there is for each line. */
+ * value that drips in costs a look at each new byte, and a pass over what there is for each line.
+ */
 bool sw_h1__wait(struct sw_slice input, size_t scanned, size_t start_line_max);
 
 /* What Content-Length, Transfer-Encoding, Connection, Upgrade and TE of a head say together. */

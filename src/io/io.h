@@ -30,7 +30,7 @@ struct sw_loop;
 struct sw_stream;
 struct sw_listener;
 
-/* ---- addresses ------------------------------------------------------------------------------ */
+/* ---- addresses ------------------------------------------------------------------------------- */
 
 struct sw_addr {
     union {
@@ -46,24 +46,25 @@ struct sw_addr {
  * with getaddrinfo (blocks: start and reload only); want_name false accepts numeric only.
  * SW_E_SYNTAX, SW_E_NOT_FOUND. */
 SW_MUST enum sw_err sw_addr_parse(struct sw_slice text, bool allow_names, struct sw_addr *ret_addr);
-/* Text without port for Forwarded and logs ("127.0.0.1", "::1", "unix"); into buf, at most 64 bytes. */
+/* Text without port for Forwarded and logs ("127.0.0.1", "::1", "unix"); into buf, at most 64
+ * bytes. */
 struct sw_slice sw_addr_host(const struct sw_addr *addr, char buf[64]);
 /* Text with port; into buf of SW_ADDR_TEXT_MAX bytes. */
 #define SW_ADDR_TEXT_MAX 128
 struct sw_slice sw_addr_text(const struct sw_addr *addr, char buf[SW_ADDR_TEXT_MAX]);
 uint16_t sw_addr_port(const struct sw_addr *addr);
 
-/* ---- the loop ------------------------------------------------------------------------------- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 enum sw_engine { SW_ENGINE_AUTO, SW_ENGINE_URING, SW_ENGINE_EPOLL };
 
 struct sw_loop_options {
-    enum sw_engine engine;   /* AUTO: io_uring where the kernel lets us, else epoll, without error */
-    uint32_t streams_max;    /* accepted and connected together */
-    uint32_t buffers_max;    /* of SW_BUF_BYTES; io_uring lends 256 more to the kernel */
-    uint32_t large_max;      /* of large_bytes: heads that span buffers, composed heads */
+    enum sw_engine engine; /* AUTO: io_uring where the kernel lets us, else epoll, without error */
+    uint32_t streams_max;  /* accepted and connected together */
+    uint32_t buffers_max;  /* of SW_BUF_BYTES; io_uring lends 256 more to the kernel */
+    uint32_t large_max;    /* of large_bytes: heads that span buffers, composed heads */
     uint32_t large_bytes;
-    uint32_t pieces_max;     /* queued sends over all streams; 0: streams_max + buffers_max + 64 */
+    uint32_t pieces_max; /* queued sends over all streams; 0: streams_max + buffers_max + 64 */
 };
 
 #define SW_BUF_BYTES (16u * 1024u)
@@ -98,7 +99,8 @@ struct sw_loop_stats {
 /* Any thread: relaxed reads. */
 void sw_loop_stats(const struct sw_loop *loop, struct sw_loop_stats *ret_stats);
 
-/* Asks for fn at SIGNO (blocked in every thread by the caller); main thread's loop only; not sim. */
+/* Asks for fn at SIGNO (blocked in every thread by the caller); main thread's loop only; not sim.
+ */
 typedef void sw_signal_fn(void *arg, int signo);
 SW_MUST enum sw_err sw_loop_on_signal(struct sw_loop *loop, const int *signos, size_t count,
                                       sw_signal_fn *fn, void *arg);
@@ -143,7 +145,7 @@ void sw_loop_post(struct sw_loop *loop, struct sw_post *post);
 struct sw_buf {
     char *data;
     uint32_t cap;
-    uint32_t refs;       /* not atomic: buffers stay on their loop */
+    uint32_t refs; /* not atomic: buffers stay on their loop */
     struct sw_loop *loop;
     struct sw_buf *next; /* the loop's free list */
 };

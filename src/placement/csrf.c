@@ -2,7 +2,8 @@
  * that may change something must come from this site.
  *
  * SameSite keeps most of it away; this is the check behind it (Fetch Metadata, and
- * Origin, RFC 6454, 7). What is no browser sends neither and is not concerned: it carries no cookies that somebody else could use.
+ * Origin, RFC 6454, 7). What is no browser sends neither and is not concerned: it carries no
+ * cookies that somebody else could use.
  */
 #include "placement/placement_priv.h"
 

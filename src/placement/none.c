@@ -13,7 +13,8 @@ static enum sw_step none_pick(struct sw_ask *ask)
     return sw_place__pick_any(ask, false);
 }
 
-/* An update on a stateless route has nowhere to go: it is dropped with the other Stateway headers. */
+/* An update on a stateless route has nowhere to go: it is dropped with the other Stateway headers.
+ */
 static enum sw_step none_commit(struct sw_ask *ask)
 {
     (void)ask;

@@ -74,9 +74,9 @@ bool sw_pin_put(struct sw_out *out, const struct sw_keyring *keys, struct sw_sli
     return !out->overflowed;
 }
 
-enum sw_err sw_pin_read(struct sw_slice text, const struct sw_keyring *keys, struct sw_slice service,
-                        int64_t now_unix_s, int64_t idle_s, int64_t absolute_s,
-                        struct sw_pin *ret_pin)
+enum sw_err sw_pin_read(struct sw_slice text, const struct sw_keyring *keys,
+                        struct sw_slice service, int64_t now_unix_s, int64_t idle_s,
+                        int64_t absolute_s, struct sw_pin *ret_pin)
 {
     uint8_t bytes[SW_PIN_BYTES], mac[32];
     const struct sw_key *key;

@@ -2,10 +2,14 @@
 #include "placement/placement_priv.h"
 
 static const char *const verdict_names[SW_VERDICT_COUNT] = {
-    [SW_VERDICT_NONE] = "none",       [SW_VERDICT_FRESH] = "fresh",
-    [SW_VERDICT_KEPT] = "kept",       [SW_VERDICT_UPDATED] = "updated",
-    [SW_VERDICT_MOVED] = "moved",     [SW_VERDICT_RESTORED] = "restored",
-    [SW_VERDICT_EXPIRED] = "expired", [SW_VERDICT_LOST] = "lost",
+    [SW_VERDICT_NONE] = "none",
+    [SW_VERDICT_FRESH] = "fresh",
+    [SW_VERDICT_KEPT] = "kept",
+    [SW_VERDICT_UPDATED] = "updated",
+    [SW_VERDICT_MOVED] = "moved",
+    [SW_VERDICT_RESTORED] = "restored",
+    [SW_VERDICT_EXPIRED] = "expired",
+    [SW_VERDICT_LOST] = "lost",
     [SW_VERDICT_CONFLICTED] = "conflicted",
     [SW_VERDICT_REVOKED] = "revoked",
 };
@@ -98,7 +102,8 @@ void sw_place__visitor(struct sw_ask *ask, struct sw_slice secret)
     ask->visitor[16] = '\0';
 }
 
-static size_t own_names(const struct sw_config_cookie *c, struct sw_slice *names, struct sw_out *out)
+static size_t own_names(const struct sw_config_cookie *c, struct sw_slice *names,
+                        struct sw_out *out)
 {
     size_t at = out->len;
 

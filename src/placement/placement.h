@@ -81,9 +81,9 @@ struct sw_ask {
     const struct sw_head *request;
     struct sw_arena *arena;
     int64_t now_unix_s;
-    bool secure;  /* the client came by TLS, or a trusted proxy says so */
-    bool trusted; /* the peer is a proxy whose X-Forwarded-* are believed */
-    bool shared;  /* runs beside writers, on the committed state */
+    bool secure;                      /* the client came by TLS, or a trusted proxy says so */
+    bool trusted;                     /* the peer is a proxy whose X-Forwarded-* are believed */
+    bool shared;                      /* runs beside writers, on the committed state */
     void (*wake)(struct sw_ask *ask); /* after SW_STEP_MORE: ask the same question again */
     const struct sw_head *response;   /* for commit */
     struct sw_update update;          /* of the response; read by sw_update_read */
@@ -97,28 +97,28 @@ struct sw_ask {
     enum sw_verdict app_verdict; /* what the app is told */
     bool has_key;
     struct sw_store_key key;
-    struct sw_slice key_text;    /* Stateway-Key's value: "room:42"; for visitors their hash */
-    char visitor[17];            /* keyed hash for logs and the app; "" when there is none */
+    struct sw_slice key_text; /* Stateway-Key's value: "room:42"; for visitors their hash */
+    char visitor[17];         /* keyed hash for logs and the app; "" when there is none */
     bool state_present;
-    struct sw_slice state;       /* compact ASCII JSON */
+    struct sw_slice state; /* compact ASCII JSON */
     struct sw_version version;
     struct sw_instance *instance;
-    bool worth_waiting;          /* a refused pick may succeed soon: ask again */
+    bool worth_waiting;           /* a refused pick may succeed soon: ask again */
     struct sw_slice client_lines; /* "Set-Cookie: ...\r\n" for the client; may be empty */
     bool sets_cookie;
-    bool drops_cookie;           /* a refusal that also clears the client's cookie */
-    uint64_t commit_ns;          /* how long the store took; 0: no commit */
+    bool drops_cookie;  /* a refusal that also clears the client's cookie */
+    uint64_t commit_ns; /* how long the store took; 0: no commit */
 
     /* the placement's own while it works */
     struct {
         struct sw_slice cookie_name; /* with __Host- where it applies */
         bool from_cookie, cookie_present, needs_touch, waiting;
-        bool new_id;                 /* this commit gives the visitor a new id */
-        bool had_state;              /* before it was read for another try */
+        bool new_id;    /* this commit gives the visitor a new id */
+        bool had_state; /* before it was read for another try */
         enum { SW_SESSION_DECIDE, SW_SESSION_COMMITTING, SW_SESSION_TOUCHING } phase;
-        uint32_t followed;           /* aliases, from the cookie's id to the record */
-        uint32_t tries;              /* of an update that fits any version */
-        size_t mark;                 /* arena: what another try needs is below it */
+        uint32_t followed; /* aliases, from the cookie's id to the record */
+        uint32_t tries;    /* of an update that fits any version */
+        size_t mark;       /* arena: what another try needs is below it */
         uint8_t id[32];
         struct sw_record record;
         struct sw_store_load load;
@@ -136,8 +136,8 @@ struct sw_ask {
 /* The table of placements, by enum sw_placement_kind. */
 const struct sw_placement *sw_placement_of(enum sw_placement_kind kind);
 
-/* Whose state is it? Fills has_key, key, key_text, visitor from the request. Pure. Entities that name no
- * key: SW_E_KEY. */
+/* Whose state is it? Fills has_key, key, key_text, visitor from the request. Pure. Entities that
+ * name no key: SW_E_KEY. */
 SW_MUST enum sw_err sw_place_key(struct sw_ask *ask);
 
 /* Does this request change something with a cookie of ours, caused by another site? Pure. */
@@ -149,23 +149,24 @@ bool sw_place_cross_site(const struct sw_ask *ask);
 size_t sw_place_own_cookies(const struct sw_config_route *route,
                             struct sw_slice ret_names[SW_OWN_COOKIES_MAX], char text[256]);
 
-/* The lines an instance is told: "Stateway-...: ...\r\n" (the state protocol, 2.1). False: no room. */
+/* The lines an instance is told: "Stateway-...: ...\r\n" (the state protocol, 2.1). False: no room.
+ */
 SW_MUST bool sw_handoff_put(struct sw_out *out, const struct sw_ask *ask, uint64_t deadline_ms);
 
 /* Reads the Stateway headers of an answer. SW_E_UPDATE_*: the answer is replaced by 502. */
 SW_MUST enum sw_err sw_update_read(const struct sw_head *response, struct sw_update *ret_update);
 
-/* ---- pins (sticky) ---------------------------------------------------------------------------- */
+/* ---- pins (sticky) --------------------------------------------------------------------------- */
 
 struct sw_pin {
     uint32_t key_id;
-    uint32_t epoch;       /* one more at each re-pin */
-    uint64_t id;          /* random: the visitor in the ledger */
+    uint32_t epoch; /* one more at each re-pin */
+    uint64_t id;    /* random: the visitor in the ledger */
     uint64_t incarnation;
     int64_t issued_unix_s, seen_unix_s;
 };
-#define SW_PIN_BYTES     57 /* 41 of fields, 16 of MAC: the table in pin.c */
-#define SW_PIN_TEXT_MAX  SW_B64_LEN(SW_PIN_BYTES)
+#define SW_PIN_BYTES    57 /* 41 of fields, 16 of MAC: the table in pin.c */
+#define SW_PIN_TEXT_MAX SW_B64_LEN(SW_PIN_BYTES)
 
 /* service: what the pin is bound to (app and cookie name). ok: out has room. */
 SW_MUST bool sw_pin_put(struct sw_out *out, const struct sw_keyring *keys, struct sw_slice service,

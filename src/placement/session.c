@@ -73,8 +73,8 @@ static enum sw_step session_loaded(struct sw_ask *ask, bool *ret_again)
 
     *ret_again = false;
     if (op->err == SW_E_NOT_FOUND) {
-        return session_absent(ask, ask->session.from_cookie ? SW_VERDICT_EXPIRED
-                                                            : SW_VERDICT_FRESH);
+        return session_absent(ask,
+                              ask->session.from_cookie ? SW_VERDICT_EXPIRED : SW_VERDICT_FRESH);
     }
     if (op->err != SW_OK) {
         return sw_place__fail(ask, op->err);
@@ -209,8 +209,7 @@ static enum sw_step session_submit(struct sw_ask *ask, struct sw_store_commit *o
 /* When the record ends by idling; never later than its absolute end. */
 static int64_t idle_end(const struct sw_ask *ask, int64_t absolute_unix_s)
 {
-    int64_t idle = ask->update.ttl_s >= 0 ? ask->update.ttl_s
-                                          : ask->routed->route->session.idle_s;
+    int64_t idle = ask->update.ttl_s >= 0 ? ask->update.ttl_s : ask->routed->route->session.idle_s;
     int64_t end = ask->now_unix_s + idle;
 
     return absolute_unix_s > 0 ? SW_MIN(end, absolute_unix_s) : end;
@@ -232,8 +231,8 @@ static int64_t absolute_end(const struct sw_ask *ask)
 
 static bool subject_changes(const struct sw_ask *ask)
 {
-    struct sw_slice old = ask->state_present ? ask->session.record.subject
-                                             : (struct sw_slice){NULL, 0};
+    struct sw_slice old =
+        ask->state_present ? ask->session.record.subject : (struct sw_slice){NULL, 0};
 
     return ask->update.has_subject && !sw_slice_eq(ask->update.subject, old);
 }
@@ -373,7 +372,8 @@ static enum sw_step session_decide(struct sw_ask *ask)
     case SW_UPDATE_PATCH:
         return session_put(ask);
     case SW_UPDATE_NONE:
-        if (ask->state_present && ((u->renew && ask->session.from_cookie) || subject_changes(ask))) {
+        if (ask->state_present &&
+            ((u->renew && ask->session.from_cookie) || subject_changes(ask))) {
             return session_put(ask);
         }
         return ask->session.needs_touch ? session_touch(ask) : SW_STEP_DONE;

@@ -90,8 +90,8 @@ static enum sw_step sticky_pick(struct sw_ask *ask)
         return sw_place__pick_any(ask, true);
     }
     if (ask->tried.tried_count == 0) { /* a first try: on the pinned one, or nowhere */
-        ask->instance = sw_app_find(ask->env->apps, ask->routed->route->app,
-                                    ask->sticky.incarnation, &gone);
+        ask->instance =
+            sw_app_find(ask->env->apps, ask->routed->route->app, ask->sticky.incarnation, &gone);
         if (ask->instance != NULL) {
             return SW_STEP_DONE;
         }
@@ -137,4 +137,5 @@ static enum sw_step sticky_commit(struct sw_ask *ask)
     return err == SW_OK ? SW_STEP_DONE : sw_place__fail(ask, err);
 }
 
-const struct sw_placement sw_placement__sticky = {"sticky", sticky_load, sticky_pick, sticky_commit};
+const struct sw_placement sw_placement__sticky = {"sticky", sticky_load, sticky_pick,
+                                                  sticky_commit};

@@ -22,9 +22,9 @@ enum header {
 };
 
 static const struct sw_slice header_names[H_COUNT] = {
-    [H_SET] = SW_S("set"),         [H_PATCH] = SW_S("patch"),   [H_DELETE] = SW_S("delete"),
-    [H_EXPECT] = SW_S("expect"),   [H_TTL] = SW_S("ttl"),       [H_ALARM] = SW_S("alarm"),
-    [H_COMMIT] = SW_S("commit"),   [H_RENEW] = SW_S("renew"),   [H_SUBJECT] = SW_S("subject"),
+    [H_SET] = SW_S("set"),       [H_PATCH] = SW_S("patch"), [H_DELETE] = SW_S("delete"),
+    [H_EXPECT] = SW_S("expect"), [H_TTL] = SW_S("ttl"),     [H_ALARM] = SW_S("alarm"),
+    [H_COMMIT] = SW_S("commit"), [H_RENEW] = SW_S("renew"), [H_SUBJECT] = SW_S("subject"),
     [H_UPDATE] = SW_S("update"),
 };
 

@@ -11,7 +11,7 @@
 
 #define MAGIC     0x73775274u /* "swRt" */
 #define NONE      UINT32_MAX
-#define SEED      0x9ae16a3b2f90404full /* the tables hold the configuration's words, not a client's */
+#define SEED      0x9ae16a3b2f90404full /* hashes words of the configuration only */
 #define ALLOW_MAX 256u
 
 struct sw_route_node {
@@ -302,9 +302,9 @@ struct search {
     const struct sw_routes *r;
     const struct sw_head *head;
     struct sw_slice path; /* of the head; "/" for OPTIONS * */
-    uint32_t best;    /* rank; NONE: nothing yet */
-    uint64_t allowed; /* of those that differ in the method only */
-    uint64_t nearest; /* of the most specific one of them */
+    uint32_t best;        /* rank; NONE: nothing yet */
+    uint64_t allowed;     /* of those that differ in the method only */
+    uint64_t nearest;     /* of the most specific one of them */
     uint32_t near_rank;
 };
 

@@ -7,11 +7,9 @@
  *
  * Order of specificity, first difference decides:
  *   host     exact, longer wildcard, shorter wildcard, any;
- *   path     exact; then templates ({name}, no star) and then those with a star, each by more literal
- *            segments, more segments, the earlier literal segment;
- *   methods  a list before any;
- *   headers  more before fewer;
- *   then the earlier line.
+ *   path     exact; then templates ({name}, no star) and then those with a star, each by more
+ * literal segments, more segments, the earlier literal segment; methods  a list before any; headers
+ * more before fewer; then the earlier line.
  *
  * Hosts compare without case, port and one dot at the end. Paths compare segment by segment, with
  * percent-encoded unreserved characters decoded (%61 is a; RFC 3986, 6.2.2) and case kept; %2F is
@@ -34,11 +32,11 @@ struct sw_capture {
 };
 
 struct sw_routed {
-    enum sw_err err;                     /* SW_OK, SW_E_NO_ROUTE, SW_E_NO_METHOD */
+    enum sw_err err; /* SW_OK, SW_E_NO_ROUTE, SW_E_NO_METHOD */
     const struct sw_config_route *route;
     struct sw_capture captures[SW_ROUTE_CAPTURES_MAX];
     uint32_t capture_count;
-    struct sw_slice allow;               /* for SW_E_NO_METHOD: the value of Allow; lives in r */
+    struct sw_slice allow; /* for SW_E_NO_METHOD: the value of Allow; lives in r */
 };
 
 /* NULL: no memory. The config must outlive it. */

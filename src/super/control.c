@@ -13,7 +13,7 @@
 
 #define MESSAGES_A_TURN 64
 
-/* ---- messages to the gateway --------------------------------------------------------------- */
+/* ---- messages to the gateway ----------------------------------------------------------------- */
 
 void sw_super__control_close(struct sw_super *s)
 {
@@ -75,7 +75,7 @@ struct sw_control sw_super__message_about(const struct sw_super *s,
     return m;
 }
 
-/* ---- messages of the gateway --------------------------------------------------------------- */
+/* ---- messages of the gateway ----------------------------------------------------------------- */
 
 static void on_hello(struct sw_super *s)
 {

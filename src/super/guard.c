@@ -29,7 +29,7 @@ struct guard_msg { /* pipe records: below PIPE_BUF, so written whole or not at a
     int32_t group;
 };
 
-/* ---- finding processes --------------------------------------------------------------------- */
+/* ---- finding processes ----------------------------------------------------------------------- */
 
 static bool environ_has(pid_t pid, const char *cookie, char *buf)
 {
@@ -154,7 +154,7 @@ void sw_super__remove_folder(const char *path)
     nftw(path, remove_entry, FOLDER_DEPTH_MAX, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
-/* ---- the guard's own process --------------------------------------------------------------- */
+/* ---- the guard's own process ----------------------------------------------------------------- */
 
 struct groups {
     pid_t list[SW_GUARD_GROUPS_MAX];
@@ -242,7 +242,7 @@ SW_NORETURN static void guard_run(const struct sw_super_guard *g, int fd)
     _exit(0);
 }
 
-/* ---- the supervisor's side ----------------------------------------------------------------- */
+/* ---- the supervisor's side ------------------------------------------------------------------- */
 
 int sw_super__guard_start(struct sw_super_guard *g)
 {

@@ -42,7 +42,7 @@ unsigned sw_super_workers_auto(void)
     return (unsigned)SW_MAX(1, SW_MIN(count, SW_WORKERS_AUTO_MAX));
 }
 
-/* ---- ports for instances ------------------------------------------------------------------- */
+/* ---- ports for instances --------------------------------------------------------------------- */
 
 /* The any-address collides with a socket on any address, the way an app that listens on all of
  * them would; [::] covers IPv4 too. Nothing listens, so nobody can connect meanwhile. */
@@ -99,7 +99,7 @@ void sw_super__port_give(struct sw_super_ports *p, uint16_t port)
     }
 }
 
-/* ---- listeners ----------------------------------------------------------------------------- */
+/* ---- listeners ------------------------------------------------------------------------------- */
 
 /* Two programs of one user that both ask for SO_REUSEPORT share an address silently, and each gets
  * half of the visitors. Without the option the kernel tells. */

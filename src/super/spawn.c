@@ -20,7 +20,7 @@ extern char **environ;
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
-/* ---- in the child -------------------------------------------------------------------------- */
+/* ---- in the child ---------------------------------------------------------------------------- */
 
 SW_NORETURN static void child_fail(int exec_fd, int in_folder)
 {
@@ -55,7 +55,7 @@ static void child_setup(pid_t parent)
     }
 }
 
-/* ---- arguments and environment of an app --------------------------------------------------- */
+/* ---- arguments and environment of an app ----------------------------------------------------- */
 
 #define PLACE_PORT   SW_S("{port}")
 #define PLACE_SOCKET SW_S("{socket}")
@@ -245,7 +245,7 @@ static bool prepare(const struct sw_super_spawn *s, struct prepared *ret)
     return true;
 }
 
-/* ---- an instance --------------------------------------------------------------------------- */
+/* ---- an instance ----------------------------------------------------------------------------- */
 
 struct pipes {
     int exec[2], out[2], err[2];
@@ -332,7 +332,7 @@ struct sw_super_spawned sw_super__spawn_app(const struct sw_super_spawn *s)
     return r;
 }
 
-/* ---- the gateway process ------------------------------------------------------------------- */
+/* ---- the gateway process --------------------------------------------------------------------- */
 
 #define GATEWAY_ARGS_MAX 64
 

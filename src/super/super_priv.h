@@ -19,7 +19,7 @@ uint64_t sw_super__now_ns(void);
 /* From the kernel; waits for its entropy at most once after boot. */
 uint64_t sw_super__random(void);
 
-/* ---- ports.c: addresses -------------------------------------------------------------------- */
+/* ---- ports.c: addresses ---------------------------------------------------------------------- */
 
 /* Outside the range of ephemeral ports, so that no outgoing connection takes one in between. */
 #define SW_PORT_FIRST 20000u
@@ -49,7 +49,7 @@ SW_MUST enum sw_err sw_super__listen_open(struct sw_super_listen *l, const struc
 /* Closes all and removes the files of Unix sockets. */
 void sw_super__listen_close(struct sw_super_listen *l);
 
-/* ---- output.c: what apps print ------------------------------------------------------------- */
+/* ---- output.c: what apps print --------------------------------------------------------------- */
 
 /* With its prefix a line fits in PIPE_BUF: a pipe takes it whole, or not at all. */
 #define SW_SUPER_LINE_BYTES 4000
@@ -90,7 +90,7 @@ bool sw_super__pipe_read(struct sw_super_pipe *p, const char *name, struct sw_su
 void sw_super__pipe_finish(struct sw_super_pipe *p, const char *name, struct sw_super_sink *sink,
                            uint64_t now_ns);
 
-/* ---- spawn.c: processes -------------------------------------------------------------------- */
+/* ---- spawn.c: processes ---------------------------------------------------------------------- */
 
 #define SW_COOKIE_NAME  "STATEWAY_SUPERVISOR"
 #define SW_COOKIE_BYTES 33 /* 128 random bits in hex, and the NUL */
@@ -138,7 +138,7 @@ struct sw_super_gateway_spawn {
 /* The gateway process; it keeps our stdout. errno or 0. */
 SW_MUST int sw_super__spawn_gateway(const struct sw_super_gateway_spawn *s, pid_t *ret_pid);
 
-/* ---- instances.c: the processes of apps ---------------------------------------------------- */
+/* ---- instances.c: the processes of apps ------------------------------------------------------ */
 
 enum sw_process_state {
     SW_PROCESS_FREE,
@@ -199,7 +199,7 @@ void sw_super__process_stop(struct sw_super_process *p, uint64_t kill_ns);
 void sw_super__process_ended(struct sw_super_apps *a, struct sw_super_process *p,
                              struct sw_super_sinks *sinks, uint64_t now_ns);
 
-/* ---- guard.c: nobody is left behind -------------------------------------------------------- */
+/* ---- guard.c: nobody is left behind ---------------------------------------------------------- */
 
 #define SW_GUARD_GROUPS_MAX (SW_CONTROL_INSTANCES + 64)
 
@@ -228,7 +228,7 @@ size_t sw_super__kill_children(pid_t except);
 /* Removes a folder with all in it; symbolic links are removed, not followed. */
 void sw_super__remove_folder(const char *path);
 
-/* ---- supervisor.c, control.c: the whole ---------------------------------------------------- */
+/* ---- supervisor.c, control.c: the whole ------------------------------------------------------ */
 
 #define SW_SUPER_QUEUE_MAX    (4 * SW_CONTROL_INSTANCES)
 #define SW_SUPER_POLL_MAX     (4 + 3 * SW_CONTROL_INSTANCES)

@@ -45,7 +45,7 @@ static void phase_to(struct sw_super *s, enum sw_super_phase next)
     s->phase = next;
 }
 
-/* ---- the guard ----------------------------------------------------------------------------- */
+/* ---- the guard ------------------------------------------------------------------------------- */
 
 void sw_super__guard_told(struct sw_super *s, bool heard)
 {
@@ -76,7 +76,7 @@ static void guard_start(struct sw_super *s)
     sw_super__guard_told(s, heard);
 }
 
-/* ---- the gateway process ------------------------------------------------------------------- */
+/* ---- the gateway process --------------------------------------------------------------------- */
 
 /* Room for an order for every instance there may be; the kernel may give less. */
 static void buffers_grow(const int pair[2])
@@ -236,7 +236,7 @@ static void gateway_ended(struct sw_super *s, int status)
     stop_instances(s);
 }
 
-/* ---- children that ended ------------------------------------------------------------------- */
+/* ---- children that ended --------------------------------------------------------------------- */
 
 static void process_exec(struct sw_super *s, struct sw_super_process *p)
 {
@@ -303,7 +303,7 @@ static void reap(struct sw_super *s)
     }
 }
 
-/* ---- signals, timers ----------------------------------------------------------------------- */
+/* ---- signals, timers ------------------------------------------------------------------------- */
 
 static void on_signal(struct sw_super *s, const struct signalfd_siginfo *info)
 {
@@ -403,7 +403,7 @@ static int timers_next(const struct sw_super *s)
     return (int)SW_MIN((wait_ns + SW_NS_PER_MS - 1) / SW_NS_PER_MS, 60000);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------ */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 static void poll_add(struct sw_super *s, int fd, short events, enum source source, size_t process)
 {
@@ -507,7 +507,7 @@ static void loop_run(struct sw_super *s)
     }
 }
 
-/* ---- start and end ------------------------------------------------------------------------- */
+/* ---- start and end --------------------------------------------------------------------------- */
 
 static void fds_tidy(void)
 {

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     size_t cap = 6 * size + 2;
     char *in = malloc(size + (size == 0)), *once = malloc(cap), *twice = malloc(cap);
-    struct sw_slice text = sw_slice_of(in, size);
+    struct sw_slice text;
     struct sw_out a = sw_out_init(once, cap), b = sw_out_init(twice, cap), q = a;
     struct sw_json_checked c;
 
@@ -34,6 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size > 0) {
         memcpy(in, data, size); /* an exact-size block: one byte too far is seen */
     }
+    text = sw_slice_of(in, size);
     sw_json_quote(&q, text);
     SW_ASSERT(sw_json_check(sw_out_done(&q)).err == SW_OK);
     c = sw_json_check(text);

@@ -1,4 +1,5 @@
-/* fuzz/state_update.c - the Stateway headers of an answer: whatever an app sends is read or refused.
+/* fuzz/state_update.c - the Stateway headers of an answer: whatever an app sends is read or
+ * refused.
  *
  * What was read as an update must be a JSON object in ASCII, and only one kind of it.
  */

@@ -23,15 +23,16 @@ static const struct row {
      true},
     {"our origin", "POST / HTTP/1.1\r\nCookie: sid=x\r\nOrigin: http://shop.example\r\n", false,
      false},
-    {"our origin, other case", "POST / HTTP/1.1\r\nCookie: sid=x\r\nOrigin: http://SHOP.example\r\n",
-     false, false},
+    {"our origin, other case",
+     "POST / HTTP/1.1\r\nCookie: sid=x\r\nOrigin: http://SHOP.example\r\n", false, false},
     {"foreign origin", "POST / HTTP/1.1\r\nCookie: sid=x\r\nOrigin: http://evil.example\r\n", false,
      true},
-    {"another port", "POST / HTTP/1.1\r\nCookie: sid=x\r\nOrigin: http://shop.example:81\r\n", false,
-     true},
+    {"another port", "POST / HTTP/1.1\r\nCookie: sid=x\r\nOrigin: http://shop.example:81\r\n",
+     false, true},
     {"opaque origin", "POST / HTTP/1.1\r\nCookie: sid=x\r\nOrigin: null\r\n", false, true},
     {"no browser", "POST / HTTP/1.1\r\nCookie: sid=x\r\n", false, false},
-    {"the __Host- name", "POST / HTTP/1.1\r\nCookie: __Host-sid=x\r\nOrigin: null\r\n", false, true},
+    {"the __Host- name", "POST / HTTP/1.1\r\nCookie: __Host-sid=x\r\nOrigin: null\r\n", false,
+     true},
     {"a WebSocket",
      "GET / HTTP/1.1\r\nCookie: sid=x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
      "Origin: http://evil.example\r\n",
@@ -60,8 +61,8 @@ static bool cross(const struct row *row, bool on)
 
     route.session.cookie.name = SW_S("sid");
     route.session.cookie.path = SW_S("/");
-    assert_int_equal(
-        sw_h1_request(sw_slice_of(text, (size_t)n), &scanned, &limits, &head).step, SW_STEP_DONE);
+    assert_int_equal(sw_h1_request(sw_slice_of(text, (size_t)n), &scanned, &limits, &head).step,
+                     SW_STEP_DONE);
     return sw_place_cross_site(&ask);
 }
 

@@ -136,8 +136,10 @@ static void rotation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),           cmocka_unit_test(every_change_is_forged),
-        cmocka_unit_test(bound_to_its_service), cmocka_unit_test(times),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(every_change_is_forged),
+        cmocka_unit_test(bound_to_its_service),
+        cmocka_unit_test(times),
         cmocka_unit_test(rotation),
     };
 

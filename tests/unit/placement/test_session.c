@@ -34,8 +34,11 @@ struct visit {
 
 static int set_up(void **state)
 {
-    static const struct sw_loop_options options = {
-        .engine = SW_ENGINE_EPOLL, .streams_max = 4, .buffers_max = 4, .large_max = 1, .large_bytes = 65536};
+    static const struct sw_loop_options options = {.engine = SW_ENGINE_EPOLL,
+                                                   .streams_max = 4,
+                                                   .buffers_max = 4,
+                                                   .large_max = 1,
+                                                   .large_bytes = 65536};
     struct world *w = calloc(1, sizeof(*w));
 
     assert_non_null(w);
@@ -80,16 +83,16 @@ static void visit_open(struct world *w, struct visit *v, const char *cookie)
     static const struct sw_h1_limits limits = {65536, 65536};
     size_t scanned = 0;
     int n = snprintf(v->request_text, sizeof(v->request_text),
-                     "POST /?room=7 HTTP/1.1\r\nHost: a\r\n%s%s%s\r\n", cookie != NULL ? "Cookie: sid=" : "",
-                     cookie != NULL ? cookie : "", cookie != NULL ? "\r\n" : "");
+                     "POST /?room=7 HTTP/1.1\r\nHost: a\r\n%s%s%s\r\n",
+                     cookie != NULL ? "Cookie: sid=" : "", cookie != NULL ? cookie : "",
+                     cookie != NULL ? "\r\n" : "");
 
     memset(&v->ask, 0, sizeof(v->ask));
     v->w = w;
     v->request = (struct sw_head){.fields = v->request_fields, .field_max = 16};
-    assert_int_equal(sw_h1_request(sw_slice_of(v->request_text, (size_t)n), &scanned, &limits,
-                                   &v->request)
-                         .step,
-                     SW_STEP_DONE);
+    assert_int_equal(
+        sw_h1_request(sw_slice_of(v->request_text, (size_t)n), &scanned, &limits, &v->request).step,
+        SW_STEP_DONE);
     sw_arena_init(&v->arena, v->block, sizeof(v->block));
     v->ask.env = &w->env;
     v->ask.placement = sw_placement_of(SW_PLACE_SESSION);
@@ -99,7 +102,8 @@ static void visit_open(struct world *w, struct visit *v, const char *cookie)
     v->ask.now_unix_s = sw_loop_now_unix_s(w->loop);
     v->ask.wake = on_wake;
     assert_int_equal(sw_place_key(&v->ask), SW_OK);
-    assert_int_equal(v->ask.placement->load(&v->ask), SW_STEP_DONE); /* the memory store never waits */
+    assert_int_equal(v->ask.placement->load(&v->ask),
+                     SW_STEP_DONE); /* the memory store never waits */
 }
 
 static void answer(struct visit *v, unsigned status, const char *fields)
@@ -284,17 +288,21 @@ static void on_raw(struct sw_store_commit *op)
     sw_loop_stop(op->arg);
 }
 
-static void raw_put(struct world *w, const char *id, enum sw_record_kind kind, struct sw_slice value,
-                    int64_t written_unix_s, int64_t expires_unix_s, int64_t absolute_unix_s)
+static void raw_put(struct world *w, const char *id, enum sw_record_kind kind,
+                    struct sw_slice value, int64_t written_unix_s, int64_t expires_unix_s,
+                    int64_t absolute_unix_s)
 {
     struct sw_store_commit op = {
         .count = 1, .now_unix_s = written_unix_s, .loop = w->loop, .done = on_raw, .arg = w->loop};
     uint8_t bytes[32];
 
     assert_int_equal(sw_b64url_exact(sw_slice_cstr(id), bytes, sizeof(bytes)), SW_OK);
-    op.writes[0] = (struct sw_write){
-        .kind = SW_WRITE_PUT, .record = kind, .expect = SW_EXPECT_ANY, .value = value,
-        .expires_unix_s = expires_unix_s, .absolute_unix_s = absolute_unix_s};
+    op.writes[0] = (struct sw_write){.kind = SW_WRITE_PUT,
+                                     .record = kind,
+                                     .expect = SW_EXPECT_ANY,
+                                     .value = value,
+                                     .expires_unix_s = expires_unix_s,
+                                     .absolute_unix_s = absolute_unix_s};
     sw_sha256(sw_slice_of(bytes, sizeof(bytes)), op.writes[0].key.bytes);
     sw_store_commit(w->store, &op);
     sw_loop_run(w->loop);
@@ -331,26 +339,35 @@ static void crossing(void **state)
         const char *first, *second, *after; /* updates; NULL after: there is no state */
         enum sw_err err;                    /* of the second */
     } rows[] = {
-        {SW_CONC_SERIAL, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"a\":1}", SW_E_CONFLICT},
-        {SW_CONC_CAS, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Patch: {\"b\":1}\r\n", "{\"a\":1}", SW_E_CONFLICT},
-        {SW_CONC_MERGE, "Stateway-Patch: {\"a\":1}\r\n", "Stateway-Patch: {\"b\":1}\r\n", "{\"n\":0,\"a\":1,\"b\":1}",
+        {SW_CONC_SERIAL, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"a\":1}",
+         SW_E_CONFLICT},
+        {SW_CONC_CAS, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Patch: {\"b\":1}\r\n", "{\"a\":1}",
+         SW_E_CONFLICT},
+        {SW_CONC_MERGE, "Stateway-Patch: {\"a\":1}\r\n", "Stateway-Patch: {\"b\":1}\r\n",
+         "{\"n\":0,\"a\":1,\"b\":1}", SW_OK},
+        {SW_CONC_MERGE, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"a\":1}",
+         SW_E_CONFLICT},
+        {SW_CONC_MERGE, "Stateway-Patch: {\"a\":1}\r\n", "Stateway-Renew: ?1\r\n",
+         "{\"n\":0,\"a\":1}", SW_OK},
+        {SW_CONC_LAST, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"b\":1}",
          SW_OK},
-        {SW_CONC_MERGE, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"a\":1}", SW_E_CONFLICT},
-        {SW_CONC_MERGE, "Stateway-Patch: {\"a\":1}\r\n", "Stateway-Renew: ?1\r\n", "{\"n\":0,\"a\":1}", SW_OK},
-        {SW_CONC_LAST, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"b\":1}", SW_OK},
-        {SW_CONC_LAST, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Set: {\"b\":1}\r\nStateway-Expect: \"a-1\"\r\n",
-         "{\"a\":1}", SW_E_CONFLICT},
+        {SW_CONC_LAST, "Stateway-Set: {\"a\":1}\r\n",
+         "Stateway-Set: {\"b\":1}\r\nStateway-Expect: \"a-1\"\r\n", "{\"a\":1}", SW_E_CONFLICT},
         /* a logout wins */
         {SW_CONC_SERIAL, "Stateway-Set: {\"a\":1}\r\n", "Stateway-Delete: ?1\r\n", NULL, SW_OK},
         {SW_CONC_CAS, "Stateway-Renew: ?1\r\n", "Stateway-Delete: ?1\r\n", NULL, SW_OK},
         {SW_CONC_MERGE, "Stateway-Renew: ?1\r\n", "Stateway-Delete: ?1\r\n", NULL, SW_OK},
         {SW_CONC_LAST, "Stateway-Renew: ?1\r\n", "Stateway-Delete: ?1\r\n", NULL, SW_OK},
-        {SW_CONC_LAST, "Stateway-Delete: ?1\r\n", "Stateway-Set: {\"b\":1}\r\n", NULL, SW_E_STATE_GONE},
-        {SW_CONC_MERGE, "Stateway-Delete: ?1\r\n", "Stateway-Patch: {\"b\":1}\r\n", NULL, SW_E_STATE_GONE},
+        {SW_CONC_LAST, "Stateway-Delete: ?1\r\n", "Stateway-Set: {\"b\":1}\r\n", NULL,
+         SW_E_STATE_GONE},
+        {SW_CONC_MERGE, "Stateway-Delete: ?1\r\n", "Stateway-Patch: {\"b\":1}\r\n", NULL,
+         SW_E_STATE_GONE},
         /* a renewal and a write are one state, wherever it lies */
         {SW_CONC_LAST, "Stateway-Renew: ?1\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"b\":1}", SW_OK},
-        {SW_CONC_MERGE, "Stateway-Renew: ?1\r\n", "Stateway-Patch: {\"b\":1}\r\n", "{\"n\":0,\"b\":1}", SW_OK},
-        {SW_CONC_SERIAL, "Stateway-Renew: ?1\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"n\":0}", SW_E_CONFLICT},
+        {SW_CONC_MERGE, "Stateway-Renew: ?1\r\n", "Stateway-Patch: {\"b\":1}\r\n",
+         "{\"n\":0,\"b\":1}", SW_OK},
+        {SW_CONC_SERIAL, "Stateway-Renew: ?1\r\n", "Stateway-Set: {\"b\":1}\r\n", "{\"n\":0}",
+         SW_E_CONFLICT},
     };
     struct world *w = *state;
 
@@ -392,8 +409,8 @@ static struct sw_store_fault on_commit(void *arg, const struct sw_store_commit *
 
 static void store_failures(void **state)
 {
-    static const enum sw_err errs[] = {SW_E_STORE_FULL, SW_E_STORE_IO, SW_E_STORE_BUSY, SW_E_NO_MEMORY,
-                                       SW_E_LIMIT};
+    static const enum sw_err errs[] = {SW_E_STORE_FULL, SW_E_STORE_IO, SW_E_STORE_BUSY,
+                                       SW_E_NO_MEMORY, SW_E_LIMIT};
     struct world *w = *state;
     struct visit v;
     char id[64];
@@ -404,7 +421,8 @@ static void store_failures(void **state)
 
         sw_store_mem_faults(w->store, on_commit, &fate);
         visit_open(w, &v, id);
-        assert_int_equal(commit(&v, "Stateway-Set: {\"n\":1}\r\nStateway-Renew: ?1\r\n"), SW_E_COMMIT);
+        assert_int_equal(commit(&v, "Stateway-Set: {\"n\":1}\r\nStateway-Renew: ?1\r\n"),
+                         SW_E_COMMIT);
         assert_true(v.ask.client_lines.len == 0);
         state_is(w, id, "{\"n\":0}");
     }
@@ -414,7 +432,8 @@ static void store_failures(void **state)
         sw_store_mem_faults(w->store, on_commit, &fate);
         visit_open(w, &v, id);
         assert_int_equal(commit(&v, "Stateway-Set: {\"n\":2}\r\n"), SW_E_COMMIT);
-        state_is(w, id, "{\"n\":2}"); /* the client knows nothing, and next time sees what is true */
+        state_is(w, id,
+                 "{\"n\":2}"); /* the client knows nothing, and next time sees what is true */
     }
     {
         struct fate fate = {.fault = {.delay_ns = 20 * SW_NS_PER_MS}, .times = 1};

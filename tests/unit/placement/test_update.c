@@ -98,10 +98,11 @@ static void values(void **state)
     struct sw_update u = {.kind = SW_UPDATE_NONE};
 
     (void)state;
-    assert_int_equal(read_row("Stateway-Renew: ?1\r\nStateway-Subject: alice\r\nStateway-TTL: 60\r\n"
-                              "Stateway-Expect: \"a-2\"\r\nStateway-Commit: always\r\n",
-                              &u),
-                     SW_OK);
+    assert_int_equal(
+        read_row("Stateway-Renew: ?1\r\nStateway-Subject: alice\r\nStateway-TTL: 60\r\n"
+                 "Stateway-Expect: \"a-2\"\r\nStateway-Commit: always\r\n",
+                 &u),
+        SW_OK);
     assert_true(u.renew);
     assert_true(u.has_subject && sw_slice_eq(u.subject, SW_S("alice")));
     assert_true(u.ttl_s == 60);
