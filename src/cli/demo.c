@@ -98,7 +98,7 @@ static void on_ready(void *arg)
         snprintf(curl, sizeof(curl), "curl -i --unix-socket %s http://demo", d->listen + 5);
     } else {
         snprintf(curl, sizeof(curl), "curl -i http://%s", d->listen);
-        printf("\n    http://%s/\n", d->listen);
+        printf("\nOpen this in a browser:\n\n    http://%s/\n", d->listen);
     }
     printf("\nOne shop, three instances, three places for its visitors' state. Try:\n"
            "  put things into each cart, then kill or drain an instance, and look again\n"

@@ -47,24 +47,59 @@ static bool unreserved(unsigned char c)
            c == '.' || c == '_' || c == '~';
 }
 
+/* The parameter's value. Empty when it is there twice, in whatever spelling of its name: apps
+ * differ on which one counts, and would work on another state than the one they were handed. */
 static struct sw_slice query_value(struct sw_slice query, struct sw_slice name)
 {
+    struct sw_slice found = {NULL, 0};
+    unsigned count = 0;
+
     while (query.len > 0) {
         struct sw_slice pair, key, value;
+        char text[256];
+        struct sw_out decoded = sw_out_init(text, sizeof(text));
 
         sw_slice_cut(query, '&', &pair, &query);
         sw_slice_cut(pair, '=', &key, &value);
-        if (sw_slice_eq(key, name)) {
-            return value;
+        if (decode(key, &decoded) && sw_slice_eq(sw_out_done(&decoded), name)) {
+            found = value;
+            count++;
         }
     }
-    return (struct sw_slice){NULL, 0};
+    return count == 1 ? found : (struct sw_slice){NULL, 0};
+}
+
+/* For an app that reads them as CGI variables these are one name. */
+static bool same_variable(struct sw_slice a, struct sw_slice b)
+{
+    for (size_t i = 0; i < a.len && a.len == b.len; i++) {
+        char one = a.ptr[i] == '_' ? '-' : a.ptr[i], other = b.ptr[i] == '_' ? '-' : b.ptr[i];
+
+        if (!sw_slice_eq_nocase(sw_slice_of(&one, 1), sw_slice_of(&other, 1))) {
+            return false;
+        }
+    }
+    return a.len == b.len;
+}
+
+/* The field's value; empty when there are two: see query_value. */
+static struct sw_slice header_value(const struct sw_head *h, struct sw_slice name)
+{
+    struct sw_slice found = {NULL, 0};
+    unsigned count = 0;
+
+    for (uint32_t i = 0; i < h->field_count; i++) {
+        if (same_variable(h->fields[i].name, name)) {
+            found = h->fields[i].value;
+            count++;
+        }
+    }
+    return count == 1 ? found : (struct sw_slice){NULL, 0};
 }
 
 static struct sw_slice entity_raw(const struct sw_ask *ask)
 {
     const struct sw_config_route *route = ask->routed->route;
-    const struct sw_field *field;
 
     switch (route->session.key_source) {
     case SW_KEY_PATH:
@@ -75,8 +110,7 @@ static struct sw_slice entity_raw(const struct sw_ask *ask)
         }
         break;
     case SW_KEY_HEADER:
-        field = sw_head_find_name(ask->request, route->session.key_name);
-        return field == NULL ? (struct sw_slice){NULL, 0} : field->value;
+        return header_value(ask->request, route->session.key_name);
     case SW_KEY_QUERY:
         return query_value(ask->request->query, route->session.key_name);
     case SW_KEY_COOKIE:
