@@ -87,7 +87,8 @@ void sw_apps_free(struct sw_apps *a);
 #define SW_TRIED_MAX 8
 struct sw_pick {
     uint32_t app;
-    struct sw_instance *tried[SW_TRIED_MAX]; /* never again in this exchange */
+    struct sw_instance *tried[SW_TRIED_MAX]; /* never again in this exchange, */
+    uint64_t incarnations[SW_TRIED_MAX];     /* but what starts in its place may be asked */
     uint32_t tried_count;
     bool newcomer; /* a sticky visitor without pin: fewest live sessions */
     uint64_t hash; /* for balance: hash */

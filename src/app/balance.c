@@ -24,7 +24,7 @@ struct pool {
 static bool pick_was_tried(const struct sw_pick *p, const struct sw_instance *i)
 {
     for (uint32_t k = 0; k < p->tried_count; k++) {
-        if (p->tried[k] == i) {
+        if (p->tried[k] == i && p->incarnations[k] == atomic_load(&i->incarnation)) {
             return true;
         }
     }

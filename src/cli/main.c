@@ -39,8 +39,8 @@ static const struct sw_command commands[] = {
         .usage = "[--listen ADDRESS] [--admin ADDRESS] [--store FOLDER]",
         .about = "run the bundled shop under three placements, with a page to watch them",
         .more =
-            "What it writes is in a temporary folder and goes away with it, unless --store names\n"
-            "a folder. Ctrl-C ends everything.\n",
+            "Two defaults differ here: the store is in a temporary folder that goes away with it,\n"
+            "unless --store names a folder, and the access log is off. Ctrl-C ends everything.\n",
         .flags = SW_CLI_FLAG_FLAGS,
         .run = sw_cli__demo,
     },
@@ -141,6 +141,7 @@ static void help_all(FILE *to)
         }
     }
     fprintf(to, "  %-9s %s\n", "version", "print the version");
+    fprintf(to, "  %-9s %s\n", "help", "print this, or the flags of a command");
     fprintf(to,
             "\n`stateway COMMAND --help` tells more about one. Exit codes: 0 in order, 1 the\n"
             "configuration is wrong or the command failed, 2 wrong usage, 3 could not start.\n");

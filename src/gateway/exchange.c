@@ -30,6 +30,7 @@ static const uint32_t ex_arrows[EX_STATE_COUNT] = {
 };
 
 #define RERUNS_MAX    64
+#define LEARN_NS      (300 * SW_NS_PER_MS) /* for the end of an instance that failed to become known */
 #define PICK_AGAIN_NS (10 * SW_NS_PER_MS) /* while an instance is starting */
 
 static void ex_run(struct sw_exchange *x);
@@ -317,7 +318,7 @@ static enum sw_ex_next ex_load(struct sw_exchange *x)
 
 static enum sw_ex_next ex_pick(struct sw_exchange *x)
 {
-    bool starting = false;
+    bool starting = false, waiting, learning;
 
     SW_ASSERT(x->ask.instance == NULL);
     if (x->conn == NULL) {
@@ -326,17 +327,20 @@ static enum sw_ex_next ex_pick(struct sw_exchange *x)
     if (now_ns(x) >= x->deadline_ns) {
         return ex_fail(x, SW_E_EXCHANGE_SLOW); /* no app begins what nobody waits for any more */
     }
-    x->ask.patience = now_ns(x) < x->wait_until_ns;
+    waiting = now_ns(x) < x->wait_until_ns;
+    learning = x->ask.tried.tried_count > 0 && now_ns(x) < x->failed_ns + LEARN_NS;
+    x->ask.patience = waiting && (learning || x->ask.tried.tried_count == 0);
     x->ask.worth_waiting = false;
     switch (x->ask.placement->pick(&x->ask)) {
     case SW_STEP_MORE:
         SW_UNREACHABLE(); /* pick never waits */
     case SW_STEP_FAIL:
-        if (x->ask.err == SW_E_NO_INSTANCE && x->ask.patience) {
+        if (x->ask.err == SW_E_NO_INSTANCE && waiting) {
             (void)sw_app_any(x->worker->apps, x->routed.route->app, &starting);
-            if (starting || x->ask.worth_waiting ||
-                (x->ask.tried.tried_count > 0 && x->tried_err != SW_E_APP_SLOW)) {
-                x->ask.tried.tried_count = 0; /* the one that failed may be back as a new one */
+            if (starting || x->ask.worth_waiting || (learning && x->tried_err != SW_E_APP_SLOW)) {
+                if (x->tried_err == SW_E_CONNECT) {
+                    x->ask.tried.tried_count = 0; /* it never got the request */
+                }
                 ex_timer(x, now_ns(x) + PICK_AGAIN_NS);
                 return EX_WAIT;
             }
@@ -390,7 +394,9 @@ static enum sw_ex_next ex_attempt_failed(struct sw_exchange *x, enum sw_err err)
     if (stale) { /* the idle connection had died, which says nothing of the instance */
         x->fresh_next = true;
     } else if (x->ask.tried.tried_count < SW_TRIED_MAX) {
+        x->ask.tried.incarnations[x->ask.tried.tried_count] = i->incarnation;
         x->ask.tried.tried[x->ask.tried.tried_count++] = i;
+        x->failed_ns = now_ns(x);
     }
     ex_release_instance(x, false, stale || says_nothing(err) ? SAID_NOTHING : SAID_ILL);
     x->ask.tried_lives = err == SW_E_APP_SLOW || (says_nothing(err) && err != SW_E_NO_INSTANCE);
@@ -659,6 +665,7 @@ static enum sw_ex_next ex_commit(struct sw_exchange *x)
     switch (x->ask.placement->commit(&x->ask)) {
     case SW_STEP_MORE:
         x->ask_pending = true; /* reading goes on: an end, or bytes too many, must not go unseen */
+        ex_timer(x, x->deadline_ns);
         return EX_WAIT;
     case SW_STEP_FAIL:
         if (ex_may_rerun(x)) {
@@ -815,6 +822,23 @@ void sw_exchange__client_sent(struct sw_exchange *x)
     }
 }
 
+/* The store does not answer (a disk that hangs): the client learns it, the exchange waits on, for
+ * the operation lies in its memory and the key must stay taken until its outcome is known. */
+static void ex_commit_slow(struct sw_exchange *x)
+{
+    bool told;
+
+    SW_ASSERT(x->ask_pending);
+    if (x->conn == NULL) {
+        return;
+    }
+    x->err = SW_E_COMMIT;
+    x->own_answer = true;
+    x->keep_alive = false;
+    told = sw_respond__own(x, SW_E_COMMIT) == SW_OK;
+    sw_conn__done(sw_take(&x->conn), false, told);
+}
+
 static void on_timer(struct sw_timer *t, void *arg)
 {
     struct sw_exchange *x = arg;
@@ -847,9 +871,11 @@ static void on_timer(struct sw_timer *t, void *arg)
             ex_fail(x, x->conn != NULL && sw_stream_queued(x->conn->stream) > 0 ? SW_E_CLIENT_SLOW
                                                                                 : SW_E_APP_SLOW);
         break;
+    case EX_COMMIT:
+        ex_commit_slow(x);
+        break;
     case EX_ROUTE:
     case EX_LOAD:
-    case EX_COMMIT:
     case EX_DONE:
     case EX_STATE_COUNT:
         break;
@@ -933,7 +959,8 @@ static struct sw_out *request_trailer_out(struct sw_exchange *x)
 void sw_exchange__start(struct sw_exchange *x, struct sw_buf *buf)
 {
     ex_begin(x, buf);
-    x->lone = x->request.framing != SW_FRAMING_NONE &&
+    x->lone = (x->request.framing == SW_FRAMING_CHUNKED ||
+               (x->request.framing == SW_FRAMING_LENGTH && x->request.length > 0)) &&
               (x->request.method == SW_METHOD_GET || x->request.method == SW_METHOD_HEAD);
     x->keep_alive = x->request.keep_alive && !x->lone;
     x->body_in_done = x->request.framing == SW_FRAMING_NONE;

@@ -168,6 +168,7 @@ struct sw_exchange {
     bool fresh_next;       /* the next try takes no idle connection */
     enum sw_err tried_err; /* why the last instance did not do */
     uint32_t attempts;
+    uint64_t failed_ns; /* when the last attempt did */
     uint32_t interim;
     uint64_t sent_ns; /* when the request left: the app's time counts from here */
     uint64_t app_ns;  /* the app's share */

@@ -16,8 +16,9 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Percent-decoding (RFC 3986, 2.1). False: a broken escape or too long. */
-static bool decode(struct sw_slice in, struct sw_out *out)
+/* Percent-decoding (RFC 3986, 2.1); form: a plus is a blank, as in the query of a form. False: a broken
+ * escape or too long. */
+static bool decode(struct sw_slice in, bool form, struct sw_out *out)
 {
     for (size_t i = 0; i < in.len; i++) {
         char c = in.ptr[i];
@@ -35,6 +36,8 @@ static bool decode(struct sw_slice in, struct sw_out *out)
             }
             c = (char)(high << 4 | low);
             i += 2;
+        } else if (c == '+' && form) {
+            c = ' ';
         }
         sw_out_char(out, c);
     }
@@ -61,7 +64,7 @@ static struct sw_slice query_value(struct sw_slice query, struct sw_slice name)
 
         sw_slice_cut(query, '&', &pair, &query);
         sw_slice_cut(pair, '=', &key, &value);
-        if (decode(key, &decoded) && sw_slice_eq(sw_out_done(&decoded), name)) {
+        if (decode(key, true, &decoded) && sw_slice_eq(sw_out_done(&decoded), name)) {
             found = value;
             count++;
         }
@@ -158,7 +161,7 @@ static enum sw_err entity_key(struct sw_ask *ask)
     }
     if (route->session.key_source == SW_KEY_HEADER) {
         sw_out_slice(&decoded, raw);
-    } else if (!decode(raw, &decoded)) {
+    } else if (!decode(raw, route->session.key_source == SW_KEY_QUERY, &decoded)) {
         return SW_E_KEY;
     }
     if (decoded.overflowed || decoded.len == 0) {

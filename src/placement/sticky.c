@@ -82,6 +82,19 @@ static enum sw_step sticky_lost(struct sw_ask *ask)
     return sw_place__pick_any(ask, true);
 }
 
+/* The pinned instance failed in this exchange: is it there all the same? */
+static bool sticky_lives(const struct sw_ask *ask)
+{
+    bool gone = false;
+    struct sw_instance *i =
+        sw_app_find(ask->env->apps, ask->routed->route->app, ask->sticky.incarnation, &gone);
+
+    if (i != NULL) {
+        sw_instance_done_quiet(i);
+    }
+    return i != NULL || ask->tried_lives;
+}
+
 static enum sw_step sticky_pick(struct sw_ask *ask)
 {
     bool gone = false;
@@ -99,7 +112,8 @@ static enum sw_step sticky_pick(struct sw_ask *ask)
             ask->worth_waiting = true; /* unhealthy for a moment, or a gateway that just began */
             return sw_place__fail(ask, SW_E_NO_INSTANCE);
         }
-    } else if (ask->tried_lives) { /* its visitors' states are still there: no loss */
+    } else if (sticky_lives(ask)) { /* its visitors' states are still there: no loss */
+        ask->worth_waiting = !ask->tried_lives && ask->patience; /* or its end is not known yet */
         return sw_place__fail(ask, SW_E_NO_INSTANCE);
     }
     return sticky_lost(ask);

@@ -67,8 +67,12 @@ static void why_match(struct sw_out *out, const struct sw_one *one)
                       one->segment_count);
         break;
     case SW_PATH_STAR:
-        sw_out_printf(out, ", the path by its first %u segment%s", one->segment_count,
-                      one->segment_count == 1 ? "" : "s");
+        if (one->segment_count == 0) {
+            sw_out_lit(out, ", any path");
+        } else {
+            sw_out_printf(out, ", the path by its first %u segment%s", one->segment_count,
+                          one->segment_count == 1 ? "" : "s");
+        }
         break;
     }
     sw_out_cstr(out, one->config->method_count > 0 ? ", the method is listed" : ", any method");

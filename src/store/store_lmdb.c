@@ -1577,8 +1577,8 @@ static enum sw_err lock_take(struct sw_slice folder, int *ret_fd, const char **r
     }
     n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
     /* only a help for people: an error does not matter */
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, pid, (size_t)n, 0) != n) {
-        (void)ftruncate(fd, 0);
+    if (ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)n, 0) != n && ftruncate(fd, 0) != 0) {
+        errno = 0; /* half a number stays */
     }
     *ret_fd = fd;
     return SW_OK;

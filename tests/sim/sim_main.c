@@ -1,9 +1,9 @@
 /* tests/sim/sim_main.c - runs seeds.
  *
  *   sim --seed N            one run, with every event on stdout
- *   sim --quiet-seed N      one run, without *   sim --seeds FROM COUNT  many; each that fails is
- * named with the command that replays it sim --here FROM COUNT   many in this process, until one
- * fails (for coverage and profilers)
+ *   sim --quiet-seed N      one run, without them
+ *   sim --seeds FROM COUNT  many; each that fails is named with the command that replays it
+ *   sim --here FROM COUNT   many in this process, until one fails (for coverage and profilers)
  *
  * Many runs happen in child processes of some hundred seeds each: a failed assertion ends the
  * child, the parent tells the seed and goes on behind it.

@@ -1,3 +1,4 @@
+/* tests/unit/app/fake.c - see fake.h. */
 #include <arpa/inet.h>
 #include <unistd.h>
 

@@ -1,3 +1,4 @@
+/* The contract of stores, kept by store_lmdb.c. */
 #include "contract.h"
 
 int main(void)

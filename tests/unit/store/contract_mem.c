@@ -1,3 +1,4 @@
+/* The contract of stores, kept by store_mem.c. */
 #include "contract.h"
 
 int main(void)
