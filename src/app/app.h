@@ -144,10 +144,12 @@ struct sw_upstream_wait {
 };
 
 /* Bounds, a worker. */
-#define SW_UPSTREAM_IDLE_MAX          4096               /* idle connections, all instances */
-#define SW_UPSTREAM_IDLE_INSTANCE_MAX 256                /* of one instance */
-#define SW_UPSTREAM_IDLE_NS           (55 * SW_NS_PER_S) /* below the 60 s many servers choose */
-#define SW_UPSTREAMS_MAX              256                /* workers there can be */
+#define SW_UPSTREAM_IDLE_MAX 4096 /* idle connections, all instances */
+#define SW_UPSTREAM_IDLE_INSTANCE_MAX                                                              \
+    1024                                       /* of one instance: fewer, and many busy            \
+                                                  clients make it a constant reconnecting */
+#define SW_UPSTREAM_IDLE_NS (55 * SW_NS_PER_S) /* below the 60 s many servers choose */
+#define SW_UPSTREAMS_MAX    256                /* workers there can be */
 
 /* On the worker's thread or before it runs. NULL: no memory, or more than SW_UPSTREAMS_MAX. */
 struct sw_upstream *sw_upstream_new(struct sw_apps *a, struct sw_loop *loop,

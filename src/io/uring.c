@@ -32,7 +32,7 @@
 
 #include "io/io_priv.h"
 
-#define RING_BUFS   256u /* lent to the kernel; a power of two */
+#define RING_BUFS   1024u /* lent to the kernel; a power of two */
 #define BGID        0
 #define SQ_MIN      256u
 #define SQ_MAX      4096u
