@@ -208,7 +208,14 @@ static void newcomers(void **state)
     sw_apps_free(a);
 }
 
-/* For every policy: never a tried one, never one that does not serve newcomers. */
+static void try_one(struct sw_pick *p, struct sw_instance *i)
+{
+    p->incarnations[p->tried_count] = atomic_load(&i->incarnation);
+    p->tried[p->tried_count++] = i;
+}
+
+/* For every policy: never a tried one, never one that does not serve newcomers. What starts in the
+ * place of a tried one is another one. */
 static void never_these(void **state)
 {
     (void)state;
@@ -218,7 +225,7 @@ static void never_these(void **state)
         struct sw_pick p = {.app = 0, .newcomer = mode == 3};
 
         sw_instance__set(&a->instances[0], SW_INSTANCE_DRAINING);
-        p.tried[p.tried_count++] = &a->instances[3];
+        try_one(&p, &a->instances[3]);
         for (uint32_t k = 0; k < 1000; k++) {
             uint32_t at;
 
@@ -227,8 +234,10 @@ static void never_these(void **state)
             assert_true(at == 1 || at == 2);
         }
         sw_instance__set(&a->instances[1], SW_INSTANCE_STOPPING);
-        p.tried[p.tried_count++] = &a->instances[2];
+        try_one(&p, &a->instances[2]);
         assert_int_equal(pick(a, p, false), UINT32_MAX);
+        p.incarnations[1]++; /* the one that was tried had another id */
+        assert_int_equal(pick(a, p, false), 2);
         sw_apps_free(a);
     }
 }
