@@ -16,8 +16,8 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Percent-decoding (RFC 3986, 2.1); form: a plus is a blank, as in the query of a form. False: a broken
- * escape or too long. */
+/* Percent-decoding (RFC 3986, 2.1); form: a plus is a blank, as in the query of a form. False: a
+ * broken escape or too long. */
 static bool decode(struct sw_slice in, bool form, struct sw_out *out)
 {
     for (size_t i = 0; i < in.len; i++) {
