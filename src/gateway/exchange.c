@@ -29,9 +29,9 @@ static const uint32_t ex_arrows[EX_STATE_COUNT] = {
     [EX_DONE] = 0,
 };
 
-#define RERUNS_MAX    64
+#define RERUNS_MAX 64
 /* For the end of an instance that failed to become known here. */
-#define LEARN_NS (300 * SW_NS_PER_MS)
+#define LEARN_NS      (300 * SW_NS_PER_MS)
 #define PICK_AGAIN_NS (10 * SW_NS_PER_MS) /* while an instance is starting */
 
 static void ex_run(struct sw_exchange *x);
