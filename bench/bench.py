@@ -22,7 +22,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TICK = os.sysconf("SC_CLK_TCK")
+SESSIONS = 4096  # that are updated in turns: more than clients, so that they seldom meet
+STORE_THREAD = "store"
 
 
 def children(pid):
@@ -39,14 +40,17 @@ def children(pid):
     return found
 
 
-def cpu_ns(pid, skip):
-    """On-CPU time of a process tree in nanoseconds; `skip` are commands that are not the proxy."""
+def cpu_ns(pid, skip, thread=None):
+    """On-CPU time of a process tree in nanoseconds; `skip` are commands that are not the proxy.
+    thread: only threads of that name (the store's committer)."""
     total = 0
     for at in children(pid):
         try:
             if pathlib.Path(f"/proc/{at}/comm").read_text().strip() in skip:
                 continue
             for task in pathlib.Path(f"/proc/{at}/task").iterdir():
+                if thread and (task / "comm").read_text().strip() != thread:
+                    continue
                 total += int((task / "schedstat").read_text().split()[0])
         except OSError:
             pass
@@ -131,26 +135,32 @@ routes:
         )
         p = self.start([str(self.args.stateway), "run", "-c", str(conf)], 0)
         wait_for_200(port, "/")
-        cookie = self.cookies(port)
-        for place, path, header in (
-            ("none", "/", None),
-            ("sticky", "/sticky/", cookie["/sticky/"]),
-            ("session read", "/session/", cookie["/session/update"]),
-            ("session update", "/session/update", None),
+        sessions = [self.cookie(port, "/session/update") for _ in range(SESSIONS)]
+        script = self.dir / f"{name}.lua"
+        script.write_text(
+            "local cookies = {" + ",".join(f'"{c}"' for c in sessions) + "}\n"
+            "local at = 0\n"
+            "function request()\n"
+            "  at = at % #cookies + 1\n"
+            '  return wrk.format("POST", nil, {["Cookie"] = cookies[at], ["Content-Length"] = "0"})\n'
+            "end\n"
+        )
+        for place, path, how in (
+            ("none", "/", []),
+            ("sticky", "/sticky/", ["-H", "Cookie: " + self.cookie(port, "/sticky/")]),
+            ("session read", "/session/", ["-H", "Cookie: " + sessions[0]]),
+            ("session update", "/session/update", ["-s", str(script)]),
+            ("session create", "/session/update", []),
         ):
-            self.variants[f"{name} {place}"] = (p, port, path, header)
+            self.variants[f"{name} {place}"] = (p, port, path, how)
 
-    def cookies(self, port):
-        found = {}
-        for path in ("/sticky/", "/session/update"):
-            with socket.create_connection(("127.0.0.1", port), 2) as s:
-                s.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    head += s.recv(4096)
-            match = re.search(rb"(?i)set-cookie: ([^;\r]+)", head)
-            found[path] = match.group(1).decode()
-        return found
+    def cookie(self, port, path):
+        with socket.create_connection(("127.0.0.1", port), 2) as s:
+            s.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += s.recv(4096)
+        return re.search(rb"(?i)set-cookie: ([^;\r]+)", head).group(1).decode()
 
     def haproxy(self):
         port = free_port()
@@ -174,7 +184,7 @@ backend b
         )
         p = self.start(["haproxy", "-db", "-f", str(conf)], 0)
         wait_for(port)
-        self.variants["haproxy"] = (p, port, "/", None)
+        self.variants["haproxy"] = (p, port, "/", [])
 
     def nginx(self):
         port = free_port()
@@ -200,20 +210,19 @@ http {{
         )
         p = self.start(["nginx", "-e", str(self.dir / "nginx.err"), "-c", str(conf)], 0)
         wait_for(port)
-        self.variants["nginx"] = (p, port, "/", None)
+        self.variants["nginx"] = (p, port, "/", [])
 
     def slice(self, variant, connections, seconds):
-        p, port, path, header = self.variants[variant]
-        argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
-        if header:
-            argv += ["-H", f"Cookie: {header}"]
+        p, port, path, how = self.variants[variant]
+        argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", *how]
         if os.cpu_count() > 1:
             argv = ["taskset", "-c", "1", *argv]
-        before = cpu_ns(p.pid, {"origin"})
+        before, put = cpu_ns(p.pid, {"origin"}), cpu_ns(p.pid, {"origin"}, STORE_THREAD)
         out = subprocess.run(
             [*argv, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True
         ).stdout
         after = cpu_ns(p.pid, {"origin"})
+        put = cpu_ns(p.pid, {"origin"}, STORE_THREAD) - put
         requests = int(re.search(r"(\d+) requests in", out).group(1))
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
         sock = re.search(r"Socket errors: (.*)", out)
@@ -226,6 +235,7 @@ http {{
             "requests": requests,
             "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
             "cpu_us": (after - before) / 1000 / max(requests, 1),
+            "put_us": put / 1000 / max(requests, 1),
             "p50_ms": ms("50"),
             "p99_ms": ms("99"),
             "bad": int(bad.group(1)) if bad else 0,
@@ -279,8 +289,9 @@ def main():
         bench.stop()
 
     lines = [
-        "| connections | proxy | CPU us/request (min-max) | to haproxy | to nginx | requests/s | p50 ms | p99 ms |",
-        "|---|---|---|---|---|---|---|---|",
+        "| connections | proxy | CPU us/request (min-max) | of it the store's put | to `none` | to haproxy"
+        " | to nginx | requests/s | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     result = []
     failed = False
@@ -294,10 +305,12 @@ def main():
         def mid(key):
             return statistics.median(s[key] for s in slices)
 
+        own = " ".join(name.split()[:2]) + " none"
+        put = f"{mid('put_us'):.1f}" if mid("put_us") > 0.05 else "-"
         low, high = min(s["cpu_us"] for s in slices), max(s["cpu_us"] for s in slices)
         lines.append(
-            f"| {connections} | {name} | {mid('cpu_us'):.1f} ({low:.1f}-{high:.1f}) | {paired('haproxy')}"
-            f" | {paired('nginx')} | {mid('rps'):,.0f} | {mid('p50_ms'):.2f} | {mid('p99_ms'):.2f} |"
+            f"| {connections} | {name} | {mid('cpu_us'):.1f} ({low:.1f}-{high:.1f}) | {put} | {paired(own)}"
+            f" | {paired('haproxy')} | {paired('nginx')} | {mid('rps'):,.0f} | {mid('p50_ms'):.2f} | {mid('p99_ms'):.2f} |"
         )
         result.append({"connections": connections, "proxy": name, "slices": slices})
         if any(s["bad"] or s["socket_errors"] for s in slices):

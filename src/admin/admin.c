@@ -1,4 +1,5 @@
-/* admin/admin.c - the endpoints: what is asked for -> an answer; commands -> app/'s life.
+/* admin/admin.c - the endpoints: what is asked for -> an answer; commands -> app/'s life. Those
+ * about sessions are in sessions.c.
  *
  * Room       admin/. Main thread.
  * Flow       conn.c asks; gather.c and metrics.c, answers.c fill a page; conn.c sends it.
@@ -21,11 +22,19 @@ void sw_admin__fail(struct sw_admin_answer *ret_answer, unsigned status, const c
 
     sw_admin__error_put(&out, text, label);
     SW_ASSERT(!out.overflowed); /* all texts are ours */
-    ret_answer->status = status;
-    ret_answer->type = "application/json";
-    ret_answer->lines = NULL;
-    ret_answer->page = NULL;
+    sw_admin__answer_init(ret_answer, status, "application/json");
     ret_answer->text_len = out.len;
+}
+
+void sw_admin__answer_init(struct sw_admin_answer *answer, unsigned status, const char *type)
+{
+    answer->status = status;
+    answer->type = type;
+    answer->lines = NULL;
+    answer->page = NULL;
+    answer->large = (struct sw_slice){NULL, 0};
+    answer->stream = false;
+    answer->text_len = 0;
 }
 
 void sw_admin__refuse(enum sw_admin_verdict verdict, enum sw_admin_endpoint endpoint,
@@ -46,8 +55,7 @@ void sw_admin__refuse(enum sw_admin_verdict verdict, enum sw_admin_endpoint endp
     case ADMIN_NO_METHOD:
         sw_admin__fail(ret_answer, 405, "this method is not served here; Allow tells which are",
                        "no-method");
-        ret_answer->lines = strcmp(sw_admin__allow(endpoint), "POST") == 0 ? "Allow: POST\r\n"
-                                                                           : "Allow: GET, HEAD\r\n";
+        ret_answer->lines = sw_admin__allow_line(endpoint);
         return;
     case ADMIN_NO_GUARD:
         sw_admin__fail(
@@ -67,6 +75,12 @@ void sw_admin__refuse(enum sw_admin_verdict verdict, enum sw_admin_endpoint endp
                        "admin.token",
                        "host");
         return;
+    case ADMIN_PROXIED:
+        sw_admin__fail(ret_answer, 403,
+                       "sessions are not shown through a gateway or proxy (Via) unless admin.token "
+                       "is set",
+                       "via");
+        return;
     case ADMIN_ALLOWED:
     case ADMIN_VERDICT_COUNT:
         break;
@@ -77,10 +91,7 @@ void sw_admin__refuse(enum sw_admin_verdict verdict, enum sw_admin_endpoint endp
 static void plain(struct sw_admin_answer *ret_answer, unsigned status, struct sw_out *out)
 {
     SW_ASSERT(!out->overflowed);
-    ret_answer->status = status;
-    ret_answer->type = "text/plain; charset=utf-8";
-    ret_answer->lines = NULL;
-    ret_answer->page = NULL;
+    sw_admin__answer_init(ret_answer, status, "text/plain; charset=utf-8");
     ret_answer->text_len = out->len;
 }
 
@@ -218,12 +229,10 @@ static void answer_page(struct sw_admin *a, enum sw_admin_kind kind,
         return;
     }
     p->refs++;
-    ret_answer->status = 200;
-    ret_answer->type =
-        kind == PAGE_METRICS ? "text/plain; version=0.0.4; charset=utf-8" : "application/json";
-    ret_answer->lines = NULL;
+    sw_admin__answer_init(ret_answer, 200,
+                          kind == PAGE_METRICS ? "text/plain; version=0.0.4; charset=utf-8"
+                                               : "application/json");
     ret_answer->page = p;
-    ret_answer->text_len = 0;
 }
 
 /* ---- commands -------------------------------------------------------------------------------- */
@@ -284,10 +293,7 @@ static void answer_command(struct sw_admin *a, enum sw_admin_endpoint endpoint,
     sw_out_slice(&out, name);
     sw_out_lit(&out, "\"}\n");
     SW_ASSERT(!out.overflowed);
-    ret_answer->status = 202;
-    ret_answer->type = "application/json";
-    ret_answer->lines = NULL;
-    ret_answer->page = NULL;
+    sw_admin__answer_init(ret_answer, 202, "application/json");
     ret_answer->text_len = out.len;
 }
 
@@ -316,6 +322,11 @@ void sw_admin__answer(struct sw_admin *a, enum sw_admin_endpoint endpoint, struc
     case ADMIN_KILL:
         answer_command(a, endpoint, name, ret_answer);
         return;
+    case ADMIN_SESSIONS: /* sessions.c */
+    case ADMIN_SESSION:
+    case ADMIN_EXPORT:
+    case ADMIN_IMPORT:
+    case ADMIN_SUBJECT:
     case ADMIN_NOWHERE:
     case ADMIN_ENDPOINT_COUNT:
         break;
@@ -339,6 +350,8 @@ static void admin_close(void *admin)
     while (!sw_list_empty(&a->list)) {
         sw_admin__conn_close(SW_CONTAINER(a->list.next, struct sw_admin_conn, link));
     }
+    sw_admin__gone_drop(a);
+    SW_ASSERT(a->large.used == 0);
     if (a->pages[0].text != NULL) {
         munmap(a->pages[0].text, a->page_bytes * ADMIN_PAGES_MAX);
     }
@@ -346,6 +359,26 @@ static void admin_close(void *admin)
     sw_pool_fini(&a->conns);
     a->magic = 0;
     free(a);
+}
+
+/* The largest value that any route makes, and how long its states live. */
+static void limits_of(struct sw_admin *a, const struct sw_config *config)
+{
+    for (size_t i = 0; i < config->route_count; i++) {
+        const struct sw_config_route *r = &config->routes[i];
+
+        if (r->placement == SW_PLACE_SESSION) {
+            a->state_bytes_max = SW_MAX(a->state_bytes_max, (size_t)r->session.max_bytes);
+            a->idle_s = SW_MAX(a->idle_s, r->session.idle_s);
+            a->absolute_s = SW_MAX(a->absolute_s, r->session.absolute_s);
+        }
+        if (r->idempotency.mode != SW_IDEM_OFF) { /* a held answer has a head, too */
+            a->value_bytes_max =
+                SW_MAX(a->value_bytes_max,
+                       (size_t)r->idempotency.answer_bytes_max + config->limits.head_bytes + 1024);
+        }
+    }
+    a->value_bytes_max = SW_MAX(a->value_bytes_max, a->state_bytes_max);
 }
 
 SW_MUST static enum sw_err admin_start(struct sw_admin *a, int fd)
@@ -381,6 +414,9 @@ static void *admin_open(struct sw_gateway *g, struct sw_loop *loop, int fd)
         a->loop = loop;
         a->opened_ns = sw_loop_now_ns(loop);
         sw_list_init(&a->list);
+        sw_list_init(&a->gone);
+        sw_budget_init(&a->large, ADMIN_LARGE_BYTES_MAX);
+        limits_of(a, sw_gateway_config(g));
         err = admin_start(a, fd);
     }
     if (err != SW_OK) {

@@ -2,12 +2,14 @@
  *
  * Room       admin.c (endpoints), conn.c (HTTP/1.1 on the main thread's loop), ask.c (may this
  *            request be answered), gather.c (counters -> one plain snapshot), metrics.c and
- *            answers.c (snapshot -> text).
- * May touch  gateway/'s accessors and the rooms below it; reads snapshots, sends commands to
- *            app/'s life. No exchange, no worker.
+ *            answers.c (snapshot -> text); sessions.c (states and subjects), transfer.c (export,
+ *            import), wish.c (what a request about them asks for), records.c (records <-> JSON).
+ * May touch  gateway/'s accessors and the rooms below it; reads snapshots and the store, sends
+ *            commands to app/'s life and commits to the store. No exchange, no worker.
  * Flow       listener -> connection -> ask -> page -> connection.
  *
- * Memory is taken in open, by the configuration: connections, pages, one snapshot. The loop it runs
+ * Memory is taken in open, by the configuration: connections, pages, one snapshot; what requests
+ * about sessions need comes from a budget of its own, and is refused above it. The loop it runs
  * on should hold SW_ADMIN_CONNECTIONS_MAX streams and SW_ADMIN_BUFFERS_MAX buffers for it; with
  * less it is slower, not wrong.
  */
@@ -20,6 +22,7 @@
 #define SW_ADMIN_BUFFERS_MAX     (SW_ADMIN_CONNECTIONS_MAX * 3) /* two sent, one received, each */
 
 /* For sw_gateway_main. open: main thread, before its loop runs; borrows g, loop and fd until close.
+ * close: when the store is closed (it may have had commits of ours), and before the loop is freed.
  */
 extern const struct sw_admin_ops sw_admin;
 

@@ -17,6 +17,11 @@ enum sw_admin_endpoint {
     ADMIN_METRICS,
     ADMIN_APPS,
     ADMIN_STATUS,
+    ADMIN_SESSIONS, /* these five: what visitors left */
+    ADMIN_SESSION,
+    ADMIN_EXPORT,
+    ADMIN_IMPORT,
+    ADMIN_SUBJECT,
     ADMIN_ROLL,
     ADMIN_DRAIN,
     ADMIN_UNDRAIN,
@@ -25,16 +30,19 @@ enum sw_admin_endpoint {
 };
 struct sw_admin_routed {
     enum sw_admin_endpoint endpoint;
-    struct sw_slice name; /* "shop" of a roll, "shop/2" of the others; borrowed from the path */
+    struct sw_slice name; /* "shop" of a roll, "shop/2" of the others; a handle; a subject as it is
+                             spelled, or empty: the query has it. Borrowed from the path */
 };
 #define SW_ADMIN_NAME_MAX 80
 _Static_assert(SW_ADMIN_NAME_MAX > 63 + 1 + 10, "an app's name, a slash, a slot");
 
-/* Only paths in their one spelling: no escapes, no empty segments, names as the configuration
- * allows them. Anything else is ADMIN_NOWHERE. */
+/* Only paths in their one spelling: no escapes (but in a subject), no empty segments, names as the
+ * configuration allows them. Anything else is ADMIN_NOWHERE. */
 struct sw_admin_routed sw_admin__route(struct sw_slice path);
-/* Of the Allow header: "GET, HEAD" or "POST". */
-const char *sw_admin__allow(enum sw_admin_endpoint endpoint);
+/* The whole line: "Allow: GET, HEAD\r\n". */
+const char *sw_admin__allow_line(enum sw_admin_endpoint endpoint);
+/* Is it about sessions: answered by sessions.c, by sw_admin_wish? */
+bool sw_admin__personal(enum sw_admin_endpoint endpoint);
 
 /* What is looked at of a request. */
 struct sw_admin_ask {
@@ -54,11 +62,73 @@ enum sw_admin_verdict {
     ADMIN_NO_GUARD,  /* 403 */
     ADMIN_CROSS,     /* 403 */
     ADMIN_REBOUND,   /* 403 */
+    ADMIN_PROXIED,   /* 403 */
     ADMIN_VERDICT_COUNT,
 };
 /* token: empty: none is asked for. The token is asked before anything else is told. */
 enum sw_admin_verdict sw_admin__judge(const struct sw_admin_ask *ask, struct sw_slice token,
                                       struct sw_admin_routed *ret_routed);
+
+/* ---- wish.c: what a request about sessions wants, copied out of its head. Pure. -------------- */
+
+#define ADMIN_LIST_MAX  1000 /* entries of one page */
+#define ADMIN_LIST      100  /* when the request does not say */
+#define ADMIN_MATCH_MAX 256  /* of If-Match */
+
+enum sw_admin_media { MEDIA_NONE, MEDIA_JSON, MEDIA_LINES, MEDIA_OTHER };
+
+struct sw_admin_wish {
+    enum sw_method method;
+    bool has_key, has_after, has_subject;
+    struct sw_store_key key, after;
+    size_t after_name; /* of a subject's names: `after` is "2.HANDLE", "2." or a handle alone */
+    size_t limit;
+    bool replace; /* import over what is there */
+    bool entity;  /* end: the key may be used again at once */
+    enum sw_admin_media media;
+    bool has_match, has_none_match;
+    size_t match_len; /* If-Match; If-None-Match is taken as * only */
+    char match[ADMIN_MATCH_MAX];
+    size_t subject_len;
+    char subject[SW_SUBJECT_BYTES_MAX];
+};
+/* NULL, or why not: for the 400 (static). */
+SW_MUST const char *sw_admin__wish_read(const struct sw_head *h, struct sw_admin_routed routed,
+                                        struct sw_admin_wish *ret_wish);
+/* Does If-Match name this version? RFC 9110, 13.1.1: a list of strong tags, or *. */
+bool sw_admin__wish_matches(const struct sw_admin_wish *w, struct sw_version version);
+
+/* ---- records.c: a record as JSON, and back. Pure. -------------------------------------------- */
+
+/* The longest parts of a line beside value and extra: names, handle, version, numbers, a subject of
+ * escapes. */
+#define ADMIN_ENTRY_BYTES 3072u
+_Static_assert(ADMIN_ENTRY_BYTES > 6 * SW_SUBJECT_BYTES_MAX + 600, "a subject may be all escapes");
+#define ADMIN_HANDLE_BYTES SW_B64_LEN(sizeof(struct sw_store_key))
+
+void sw_admin__handle_put(struct sw_out *out, const struct sw_store_key *key);
+SW_MUST bool sw_admin__handle_read(struct sw_slice text, struct sw_store_key *ret_key);
+/* "subject":TEXT; with "subject_b64" behind it when the text cannot say all of it. */
+void sw_admin__subject_put(struct sw_out *out, struct sw_slice subject);
+/* {...} of a list: all but the value; at most ADMIN_ENTRY_BYTES. */
+void sw_admin__entry_put(struct sw_out *out, const struct sw_store_key *key,
+                         const struct sw_record *r);
+/* The same with the value, and a line end. sw_admin__line_bytes are enough. */
+void sw_admin__one_put(struct sw_out *out, const struct sw_store_key *key,
+                       const struct sw_record *r);
+/* A line of an export, with its end; sw_admin__line_bytes are enough. */
+void sw_admin__line_put(struct sw_out *out, const struct sw_store_key *key,
+                        const struct sw_record *r);
+/* For a value of so many bytes, in whatever shape. */
+size_t sw_admin__line_bytes(size_t value_bytes);
+/* A line of an import, without its end and without blanks around it. Slices lie in scratch. */
+struct sw_admin_line {
+    struct sw_store_key key;
+    struct sw_record record; /* version, touched: as the line says, for nobody */
+};
+/* NULL, or why not (static). scratch->overflowed: it had no room, and the answer is not NULL. */
+SW_MUST const char *sw_admin__line_read(struct sw_slice line, struct sw_out *scratch,
+                                        struct sw_admin_line *ret_line);
 
 /* ---- the snapshot: what pages are made of ---------------------------------------------------- */
 
@@ -122,9 +192,14 @@ struct sw_admin_snapshot {
     uint64_t connections_open, connections_total, exchanges_open, tunnels_open;
     uint64_t retries, retries_refused, reruns, queue_waits, bytes_in, bytes_out, pins_lost, commits;
     uint64_t errors[SW_E_COUNT];
+    uint64_t claims_new, claims_replayed, claims_running, claims_reused, claims_unknown;
+    uint64_t alarms_delivered, alarms_failed, alarms_dropped, reentries, by_ref, stages;
     uint64_t log_dropped;
+    uint64_t large_used, large_max, large_refused;
+    uint64_t admin_used, admin_max, admin_refused; /* this room's own */
 
     bool has_store;
+    double alarm_next_unix_s; /* 0: none */
     const char *store_name;
     struct sw_store_stats store;
 
@@ -186,6 +261,12 @@ struct sw_admin {
     struct sw_listener *listener;
     struct sw_pool conns;
     struct sw_link list; /* of connections: who was active last is last */
+    struct sw_link gone; /* connections that nobody reads any more, with commits under way */
+    struct sw_budget large;
+    unsigned transfers;     /* exports and imports that run */
+    size_t value_bytes_max; /* of states and held answers: the largest route's */
+    size_t state_bytes_max;
+    int64_t idle_s, absolute_s; /* the longest of the routes */
     struct sw_admin_snapshot *snapshot;
     uint64_t opened_ns;
     struct sw_admin_page pages[ADMIN_PAGES_MAX];
@@ -195,11 +276,14 @@ struct sw_admin {
 #define ADMIN_TEXT_MAX 768
 struct sw_admin_answer {
     unsigned status;
-    const char *type;           /* Content-Type */
+    const char *type;           /* Content-Type; NULL: no body */
     const char *lines;          /* further lines with their ends; NULL: none */
-    struct sw_admin_page *page; /* the body, with a reference; NULL: text */
+    struct sw_admin_page *page; /* the body, with a reference; NULL: block or text */
+    struct sw_slice large;      /* the body, in the connection's block; ptr NULL: text */
+    bool stream;                /* the body comes from sw_admin__export_fill */
     char text[ADMIN_TEXT_MAX];
     size_t text_len;
+    char more_lines[96]; /* for lines */
 };
 /* Answers what was allowed; name: of routed, still valid. */
 void sw_admin__answer(struct sw_admin *a, enum sw_admin_endpoint endpoint, struct sw_slice name,
@@ -210,12 +294,93 @@ void sw_admin__fail(struct sw_admin_answer *ret_answer, unsigned status, const c
                     const char *label);
 void sw_admin__page_unref(struct sw_admin_page *page, size_t page_bytes);
 
+/* Begins an answer: nothing of an earlier one is left. */
+void sw_admin__answer_init(struct sw_admin_answer *answer, unsigned status, const char *type);
+
+/* ---- sessions.c, transfer.c: what visitors left ---------------------------------------------- */
+
+/* Bodies, pages of sessions, exports and imports take memory from sw_admin.large: one block a
+ * request. */
+#define ADMIN_LARGE_BYTES_MAX ((size_t)256 * 1024 * 1024)
+#define ADMIN_TRANSFERS_MAX   4
+/* A scan goes on for so long in one turn of the loop, by so many records at a time. */
+#define ADMIN_SCAN_NS      (5 * SW_NS_PER_MS)
+#define ADMIN_SCAN_RECORDS 128
+/* A list, or a count, ends here even when it is not complete; it says so. */
+#define ADMIN_LIST_NS   (20 * SW_NS_PER_MS)
+#define ADMIN_COUNT_MAX 10000
+/* Then the answer is that nobody knows. */
+#define ADMIN_STORE_NS (30 * SW_NS_PER_S)
+
+/* What comes next for the connection. */
+enum sw_admin_next {
+    ADMIN_NEXT_READ,   /* more of the body */
+    ADMIN_NEXT_WAIT,   /* a commit is under way; sw_admin__resume follows */
+    ADMIN_NEXT_ANSWER, /* c->answer is there */
+};
+struct sw_admin_conn;
+/* The head is understood and allowed, c->wish is read. READ: sw_admin__body_room and
+ * sw_admin__body_take get the body, sw_admin__act is called at its end. */
+SW_MUST enum sw_admin_next sw_admin__begin(struct sw_admin_conn *c);
+uint64_t sw_admin__body_max(const struct sw_admin_conn *c);
+/* How many bytes take can have now; never 0. */
+size_t sw_admin__body_room(const struct sw_admin_conn *c);
+/* complete: that was all of it. drained: no more is at hand now. */
+SW_MUST enum sw_admin_next sw_admin__body_take(struct sw_admin_conn *c, struct sw_slice bytes,
+                                               bool complete, bool drained);
+/* The request is complete. */
+SW_MUST enum sw_admin_next sw_admin__act(struct sw_admin_conn *c);
+/* All commits that were under way are done. READ: an import wants more. */
+SW_MUST enum sw_admin_next sw_admin__resume(struct sw_admin_conn *c);
+/* The connection ends, or its answer is out: gives the memory back. No commit is under way. */
+void sw_admin__drop(struct sw_admin_conn *c);
+
+/* Visits records from behind `at`, or a subject's, by many small scans: none is long, and the
+ * store's readers are not held up. */
+struct sw_admin_scan {
+    struct sw_slice subject; /* empty: all records */
+    bool has_at;
+    struct sw_store_key at; /* the last one that was taken */
+    bool end;               /* there was nothing behind it */
+    bool full;              /* fn did not take one; cleared by the next run */
+    /* False: it is not taken, and enough for this run. */
+    bool (*fn)(void *arg, const struct sw_store_key *key, const struct sw_record *r);
+    void *arg;
+    size_t got;
+};
+/* Until the end, or fn has enough, or the time is up. */
+SW_MUST enum sw_err sw_admin__scan(struct sw_admin *a, struct sw_admin_scan *s, uint64_t max_ns);
+void sw_admin__store_failed(struct sw_admin_conn *c, enum sw_err err);
+
+/* Hands a commit of c's to the store: c->flights counts it. Its done is sw_admin__committed, its
+ * arg c. */
+void sw_admin__submit(struct sw_admin_conn *c, struct sw_store_commit *op);
+/* One block a request; false: c->answer says 503. */
+SW_MUST bool sw_admin__block(struct sw_admin_conn *c, size_t bytes);
+
+/* transfer.c */
+SW_MUST enum sw_admin_next sw_admin__export_begin(struct sw_admin_conn *c);
+SW_MUST enum sw_admin_next sw_admin__import_begin(struct sw_admin_conn *c);
+SW_MUST enum sw_admin_next sw_admin__import_take(struct sw_admin_conn *c, struct sw_slice bytes,
+                                                 bool complete, bool drained);
+SW_MUST enum sw_admin_next sw_admin__import_end(struct sw_admin_conn *c);
+SW_MUST enum sw_admin_next sw_admin__import_resume(struct sw_admin_conn *c);
+size_t sw_admin__import_room(const struct sw_admin_conn *c);
+enum sw_admin_fill {
+    ADMIN_FILL_SOME,  /* *ret_bytes: to be sent; valid until the next call */
+    ADMIN_FILL_LATER, /* nothing was found in this turn's time */
+    ADMIN_FILL_END,
+    ADMIN_FILL_FAIL, /* the store failed: cut the connection, so that nobody takes it for whole */
+};
+/* The next piece of an export, framed as a chunk. */
+enum sw_admin_fill sw_admin__export_fill(struct sw_admin_conn *c, struct sw_slice *ret_bytes);
+
 /* ---- conn.c ---------------------------------------------------------------------------------- */
 
 #define ADMIN_HEAD_BYTES_MAX   (8u * 1024u)
 #define ADMIN_TARGET_BYTES_MAX 1024u
 #define ADMIN_FIELDS_MAX       64
-#define ADMIN_BODY_BYTES_MAX   (16u * 1024u)
+#define ADMIN_BODY_BYTES_MAX   (16u * 1024u) /* where no endpoint wants one */
 /* What came and was not yet understood. Reading stops while an answer is sent, but an engine may
  * still deliver a few buffers; a client that pipelines more than this is closed. */
 #define ADMIN_INPUT_BYTES ((size_t)5 * SW_BUF_BYTES)
@@ -224,22 +389,25 @@ _Static_assert(ADMIN_INPUT_BYTES >= ADMIN_HEAD_BYTES_MAX + 2 * SW_BUF_BYTES,
 
 #define ADMIN_IDLE_NS    (75 * SW_NS_PER_S) /* above the usual scrape interval */
 #define ADMIN_HEAD_NS    (10 * SW_NS_PER_S)
-#define ADMIN_BODY_NS    (10 * SW_NS_PER_S)
+#define ADMIN_BODY_NS    (10 * SW_NS_PER_S) /* for each ADMIN_BODY_STEP bytes */
+#define ADMIN_BODY_STEP  (16u * 1024u)
 #define ADMIN_SEND_NS    (15 * SW_NS_PER_S) /* without progress */
-#define ADMIN_ANSWER_NS  (60 * SW_NS_PER_S) /* for a whole answer */
+#define ADMIN_ANSWER_NS  (60 * SW_NS_PER_S) /* for a whole answer; an export has no such end */
 #define ADMIN_STARVED_NS (10 * SW_NS_PER_MS)
 #define ADMIN_LINGER_NS  (2 * SW_NS_PER_S)
 #define ADMIN_QUEUED_MAX ((size_t)2 * SW_BUF_BYTES)
 
 enum sw_admin_conn_state {
     ACONN_HEAD, /* between requests, or a part of a head is here */
-    ACONN_BODY, /* a body is read, and dropped: no endpoint wants one */
+    ACONN_BODY, /* a body is read: for sessions.c, or dropped where no endpoint wants one */
+    ACONN_WAIT, /* the store has commits of it */
     ACONN_SEND, /* an answer is on its way */
 };
 struct sw_admin_conn {
     uint32_t magic;
     uint8_t state; /* enum sw_admin_conn_state */
     bool keep_alive, eof, head_only, starved, served;
+    bool gone; /* nobody is there: stays until flights is 0 */
     uint8_t minor;
     struct sw_admin *admin;
     struct sw_stream *stream;
@@ -247,7 +415,14 @@ struct sw_admin_conn {
     struct sw_timer timer; /* of the state */
     size_t in_len, scanned;
     struct sw_body body;
+    uint64_t body_mark; /* of body.total, when the timer was started */
     enum sw_admin_endpoint endpoint;
+    struct sw_admin_wish wish;
+    void *block;                /* of this request: sw_admin__block */
+    struct sw_store_commit op;  /* of one command */
+    unsigned flights;           /* commits the store has */
+    struct sw_slice chunk;      /* of an export: not yet sent */
+    bool transfer, export_done; /* counted in sw_admin.transfers; all of it was filled in */
     size_t name_len;
     char name[SW_ADMIN_NAME_MAX];
     uint64_t answer_deadline_ns;
@@ -258,6 +433,9 @@ struct sw_admin_conn {
 };
 
 void sw_admin__accept(struct sw_stream *s, void *admin);
+sw_store_commit_fn sw_admin__committed;
+/* At the end of the room: the store is closed, so nobody points into them any more. */
+void sw_admin__gone_drop(struct sw_admin *a);
 /* Ends at once. */
 void sw_admin__conn_close(struct sw_admin_conn *c);
 

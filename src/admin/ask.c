@@ -7,6 +7,10 @@
  * GET | HEAD  /metrics /v1/apps /v1/status             who has the token, if there is one
  * POST        /v1/apps/{app}/roll                      the same, and with the guard
  * POST        /v1/instances/{app}/{n}/drain|undrain|kill
+ * GET | HEAD  /v1/sessions /v1/sessions/export         the same, and not from afar
+ * POST        /v1/sessions/import
+ * GET | HEAD | PUT | DELETE  /v1/sessions/{handle}
+ * GET | HEAD | DELETE  /v1/subjects/{name} /v1/subjects?subject=
  *
  * The guard is a header that no form and no image of a foreign page can send, and that a script of
  * one can send only after a CORS preflight, which is never granted here. There are two spellings
@@ -15,9 +19,39 @@
  * A page whose name was rebound to this address (DNS rebinding) is same-origin to its browser, and
  * may send the guard. So a command from a browser (it has Origin) must name this listener by
  * address or as localhost. Not asked: with a token, which such a page does not know; with Via,
- * which scripts cannot set and a gateway in between does. What GET shows is no secret.
+ * which scripts cannot set and a gateway in between does.
+ *
+ * What GET shows is no secret, but for sessions: those hold what visitors left. So there the Host
+ * is asked of every request, and without a token nothing is answered through a gateway: whoever can
+ * reach that one is not whoever can reach this listener.
  */
 #include "admin/admin_priv.h"
+
+#define READS (SW_BIT(SW_METHOD_GET) | SW_BIT(SW_METHOD_HEAD))
+
+static const struct {
+    uint32_t methods;
+    const char *allow;
+    bool personal;
+} endpoints[ADMIN_ENDPOINT_COUNT] = {
+    [ADMIN_NOWHERE] = {0, "", false},
+    [ADMIN_HEALTHZ] = {READS, "Allow: GET, HEAD\r\n", false},
+    [ADMIN_READYZ] = {READS, "Allow: GET, HEAD\r\n", false},
+    [ADMIN_METRICS] = {READS, "Allow: GET, HEAD\r\n", false},
+    [ADMIN_APPS] = {READS, "Allow: GET, HEAD\r\n", false},
+    [ADMIN_STATUS] = {READS, "Allow: GET, HEAD\r\n", false},
+    [ADMIN_SESSIONS] = {READS, "Allow: GET, HEAD\r\n", true},
+    [ADMIN_SESSION] = {READS | SW_BIT(SW_METHOD_PUT) | SW_BIT(SW_METHOD_DELETE),
+                       "Allow: GET, HEAD, PUT, DELETE\r\n", true},
+    [ADMIN_EXPORT] = {READS, "Allow: GET, HEAD\r\n", true},
+    [ADMIN_IMPORT] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", true},
+    [ADMIN_SUBJECT] = {READS | SW_BIT(SW_METHOD_DELETE), "Allow: GET, HEAD, DELETE\r\n", true},
+    [ADMIN_ROLL] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", false},
+    [ADMIN_DRAIN] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", false},
+    [ADMIN_UNDRAIN] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", false},
+    [ADMIN_KILL] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", false},
+};
+_Static_assert(SW_METHOD_COUNT <= 32, "methods are bits of one word");
 
 static bool app_name(struct sw_slice s)
 {
@@ -77,40 +111,73 @@ static struct sw_admin_routed instance_command(struct sw_slice rest)
     return (struct sw_admin_routed){ADMIN_NOWHERE, {NULL, 0}};
 }
 
+static struct sw_admin_routed session_place(struct sw_slice rest)
+{
+    struct sw_store_key key;
+
+    if (sw_slice_eq(rest, SW_S("export"))) {
+        return (struct sw_admin_routed){ADMIN_EXPORT, {NULL, 0}};
+    }
+    if (sw_slice_eq(rest, SW_S("import"))) {
+        return (struct sw_admin_routed){ADMIN_IMPORT, {NULL, 0}};
+    }
+    if (sw_admin__handle_read(rest, &key)) {
+        return (struct sw_admin_routed){ADMIN_SESSION, rest};
+    }
+    return (struct sw_admin_routed){ADMIN_NOWHERE, {NULL, 0}};
+}
+
+static struct sw_admin_routed subject_place(struct sw_slice rest)
+{
+    if (rest.len > 0 && rest.len <= 3 * SW_SUBJECT_BYTES_MAX &&
+        sw_slice_find(rest, '/') == rest.len) {
+        return (struct sw_admin_routed){ADMIN_SUBJECT, rest};
+    }
+    return (struct sw_admin_routed){ADMIN_NOWHERE, {NULL, 0}};
+}
+
 struct sw_admin_routed sw_admin__route(struct sw_slice path)
 {
     static const struct {
         struct sw_slice path;
         enum sw_admin_endpoint endpoint;
     } pages[] = {
-        {SW_S("/healthz"), ADMIN_HEALTHZ},  {SW_S("/readyz"), ADMIN_READYZ},
-        {SW_S("/metrics"), ADMIN_METRICS},  {SW_S("/v1/apps"), ADMIN_APPS},
-        {SW_S("/v1/status"), ADMIN_STATUS},
+        {SW_S("/healthz"), ADMIN_HEALTHZ},     {SW_S("/readyz"), ADMIN_READYZ},
+        {SW_S("/metrics"), ADMIN_METRICS},     {SW_S("/v1/apps"), ADMIN_APPS},
+        {SW_S("/v1/status"), ADMIN_STATUS},    {SW_S("/v1/sessions"), ADMIN_SESSIONS},
+        {SW_S("/v1/subjects"), ADMIN_SUBJECT},
     };
-    static const struct sw_slice apps = SW_S("/v1/apps/"), instances = SW_S("/v1/instances/");
+    static const struct {
+        struct sw_slice prefix;
+        struct sw_admin_routed (*place)(struct sw_slice rest);
+    } folders[] = {
+        {SW_S("/v1/apps/"), app_command},
+        {SW_S("/v1/instances/"), instance_command},
+        {SW_S("/v1/sessions/"), session_place},
+        {SW_S("/v1/subjects/"), subject_place},
+    };
 
     for (size_t i = 0; i < SW_COUNTOF(pages); i++) {
         if (sw_slice_eq(path, pages[i].path)) {
             return (struct sw_admin_routed){pages[i].endpoint, {NULL, 0}};
         }
     }
-    if (sw_slice_starts(path, apps)) {
-        return app_command(sw_slice_tail(path, apps.len));
-    }
-    if (sw_slice_starts(path, instances)) {
-        return instance_command(sw_slice_tail(path, instances.len));
+    for (size_t i = 0; i < SW_COUNTOF(folders); i++) {
+        if (sw_slice_starts(path, folders[i].prefix)) {
+            return folders[i].place(sw_slice_tail(path, folders[i].prefix.len));
+        }
     }
     return (struct sw_admin_routed){ADMIN_NOWHERE, {NULL, 0}};
 }
 
-static bool commands_something(enum sw_admin_endpoint endpoint)
+bool sw_admin__personal(enum sw_admin_endpoint endpoint)
 {
-    return endpoint >= ADMIN_ROLL;
+    return endpoints[endpoint].personal;
 }
 
-const char *sw_admin__allow(enum sw_admin_endpoint endpoint)
+const char *sw_admin__allow_line(enum sw_admin_endpoint endpoint)
 {
-    return commands_something(endpoint) ? "POST" : "GET, HEAD";
+    return endpoints[endpoint].allow;
 }
 
 /* RFC 6750, 2.1; the scheme's name in any case (RFC 9110, 11.1). */
@@ -145,12 +212,36 @@ static bool host_is_address(struct sw_slice host)
     return name.len > 0;
 }
 
+/* Whoever may have reached this listener without being allowed to. */
+static enum sw_admin_verdict judge_sender(const struct sw_admin_ask *ask, bool token, bool personal,
+                                          bool reads)
+{
+    if (!reads && !ask->has_guard) {
+        return ADMIN_NO_GUARD;
+    }
+    if (sw_slice_eq_nocase(ask->fetch_site, SW_S("cross-site"))) {
+        return ADMIN_CROSS;
+    }
+    if (token) {
+        return ADMIN_ALLOWED;
+    }
+    if (personal && ask->has_via) {
+        return ADMIN_PROXIED;
+    }
+    /* Browsers send no Origin with a GET of the same origin. */
+    if ((personal || (ask->has_origin && !ask->has_via)) && !host_is_address(ask->host)) {
+        return ADMIN_REBOUND;
+    }
+    return ADMIN_ALLOWED;
+}
+
 enum sw_admin_verdict sw_admin__judge(const struct sw_admin_ask *ask, struct sw_slice token,
                                       struct sw_admin_routed *ret_routed)
 {
     struct sw_admin_routed r = sw_admin__route(ask->path);
     bool open = r.endpoint == ADMIN_HEALTHZ || r.endpoint == ADMIN_READYZ;
     bool reads = ask->method == SW_METHOD_GET || ask->method == SW_METHOD_HEAD;
+    bool personal = endpoints[r.endpoint].personal;
 
     *ret_routed = r;
     if (!open && token.len > 0 && !token_is(ask->authorization, token)) {
@@ -159,19 +250,8 @@ enum sw_admin_verdict sw_admin__judge(const struct sw_admin_ask *ask, struct sw_
     if (r.endpoint == ADMIN_NOWHERE) {
         return ADMIN_NO_PLACE;
     }
-    if (commands_something(r.endpoint) ? ask->method != SW_METHOD_POST : !reads) {
+    if ((endpoints[r.endpoint].methods & SW_BIT(ask->method)) == 0) {
         return ADMIN_NO_METHOD;
     }
-    if (commands_something(r.endpoint)) {
-        if (!ask->has_guard) {
-            return ADMIN_NO_GUARD;
-        }
-        if (sw_slice_eq_nocase(ask->fetch_site, SW_S("cross-site"))) {
-            return ADMIN_CROSS;
-        }
-        if (ask->has_origin && !ask->has_via && token.len == 0 && !host_is_address(ask->host)) {
-            return ADMIN_REBOUND;
-        }
-    }
-    return ADMIN_ALLOWED;
+    return reads && !personal ? ADMIN_ALLOWED : judge_sender(ask, token.len > 0, personal, reads);
 }

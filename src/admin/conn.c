@@ -1,21 +1,25 @@
 /* admin/conn.c - a connection of the admin listener: HTTP/1.1, one request after the other.
  *
  * Room       admin/. Main thread's loop.
- * Flow       accept -> HEAD -> (BODY) -> SEND -> HEAD ... -> linger.
+ * Flow       accept -> HEAD -> (BODY) -> (WAIT) -> SEND -> HEAD ... -> linger.
  *
  *   HEAD  bytes are gathered in c->in until there is a whole head; then ask.c judges
- *   BODY  no endpoint wants one: what comes is decoded, bounded and dropped
+ *   BODY  what comes is decoded and bounded; sessions.c gets it, or it is dropped
+ *   WAIT  the store has commits of this request; reading is off. Back to BODY: an import goes on
  *   SEND  the answer goes out, at most ADMIN_QUEUED_MAX at a time; reading is off
  *
- * Memory: a slot of a pool, with the input; an answer is in the slot or in a page that admin.c
- * lends. When all slots are in use, the one that waits longest for its next request goes.
+ * Memory: a slot of a pool, with the input; an answer is in the slot, in a page that admin.c lends,
+ * or in the request's block. When all slots are in use, the one that waits longest for its next
+ * request goes. A connection that ends while the store has commits of it keeps its slot, and what
+ * they point to, until they are done.
  */
 #include "admin/admin_priv.h"
 
 /* Which state may follow which. */
 static const uint32_t conn_arrows[] = {
-    [ACONN_HEAD] = SW_BIT(ACONN_BODY) | SW_BIT(ACONN_SEND),
-    [ACONN_BODY] = SW_BIT(ACONN_SEND),
+    [ACONN_HEAD] = SW_BIT(ACONN_BODY) | SW_BIT(ACONN_WAIT) | SW_BIT(ACONN_SEND),
+    [ACONN_BODY] = SW_BIT(ACONN_WAIT) | SW_BIT(ACONN_SEND),
+    [ACONN_WAIT] = SW_BIT(ACONN_BODY) | SW_BIT(ACONN_SEND),
     [ACONN_SEND] = SW_BIT(ACONN_HEAD),
 };
 
@@ -34,19 +38,42 @@ static void conn_timer(struct sw_admin_conn *c, uint64_t after_ns)
 
 /* ---- ends ------------------------------------------------------------------------------------ */
 
+/* What the last answer was made of. */
+static void answer_drop(struct sw_admin_conn *c)
+{
+    if (c->answer.page != NULL) {
+        sw_admin__page_unref(sw_take(&c->answer.page), c->admin->page_bytes);
+    }
+    sw_admin__drop(c);
+}
+
+static void conn_release(struct sw_admin_conn *c)
+{
+    struct sw_admin *a = c->admin;
+
+    SW_ASSERT(c->flights == 0);
+    answer_drop(c);
+    sw_link_remove(&c->link);
+    c->magic = 0;
+    sw_pool_put(&a->conns, c);
+}
+
 /* All but the stream. */
 static void conn_free(struct sw_admin_conn *c)
 {
     struct sw_admin *a = c->admin;
 
     SW_ASSERT(c->magic == ADMIN_CONN_MAGIC);
+    SW_ASSERT(!c->gone);
     sw_timer_stop(a->loop, &c->timer);
-    sw_link_remove(&c->link);
-    if (c->answer.page != NULL) {
-        sw_admin__page_unref(sw_take(&c->answer.page), a->page_bytes);
+    c->stream = NULL;
+    if (c->flights > 0) {
+        c->gone = true;
+        sw_link_remove(&c->link);
+        sw_list_push_back(&a->gone, &c->link);
+        return;
     }
-    c->magic = 0;
-    sw_pool_put(&a->conns, c);
+    conn_release(c);
 }
 
 void sw_admin__conn_close(struct sw_admin_conn *c)
@@ -68,6 +95,16 @@ static void conn_linger(struct sw_admin_conn *c)
     sw_stream_linger(s, deadline_ns);
 }
 
+void sw_admin__gone_drop(struct sw_admin *a)
+{
+    while (!sw_list_empty(&a->gone)) {
+        struct sw_admin_conn *c = SW_CONTAINER(a->gone.next, struct sw_admin_conn, link);
+
+        c->flights = 0;
+        conn_release(c);
+    }
+}
+
 /* ---- sending --------------------------------------------------------------------------------- */
 
 /* The steps below say whether the connection is still there. */
@@ -79,9 +116,15 @@ static enum conn_next conn_gone(struct sw_admin_conn *c)
     return CONN_GONE;
 }
 
-static const char *answer_body(const struct sw_admin_conn *c)
+static struct sw_slice answer_body(const struct sw_admin_conn *c)
 {
-    return c->answer.page != NULL ? c->answer.page->text : c->answer.text;
+    const struct sw_admin_answer *answer = &c->answer;
+
+    if (answer->page != NULL) {
+        return (struct sw_slice){answer->page->text, answer->page->len};
+    }
+    return answer->large.ptr != NULL ? answer->large
+                                     : (struct sw_slice){answer->text, answer->text_len};
 }
 
 /* The next bytes of head and body; returns how many. */
@@ -98,34 +141,78 @@ static size_t answer_fill(struct sw_admin_conn *c, char *to, size_t room)
         size_t at = c->sent - c->head_len;
         size_t more = SW_MIN(room - n, c->body_len - at);
 
-        memcpy(to + n, answer_body(c) + at, more);
+        if (more > 0) {
+            memcpy(to + n, answer_body(c).ptr + at, more);
+        }
         c->sent += more;
         n += more;
     }
     return n;
 }
 
+static bool streams(const struct sw_admin_conn *c)
+{
+    return c->answer.stream && !c->head_only;
+}
+
+/* Is there something to put into a buffer? An export's next chunk is made here. */
+static enum sw_admin_fill answer_more(struct sw_admin_conn *c)
+{
+    if (c->sent < c->head_len + c->body_len || c->chunk.len > 0) {
+        return ADMIN_FILL_SOME;
+    }
+    return streams(c) ? sw_admin__export_fill(c, &c->chunk) : ADMIN_FILL_END;
+}
+
+static size_t buffer_fill(struct sw_admin_conn *c, char *to, size_t room)
+{
+    size_t n = answer_fill(c, to, room);
+    size_t more = SW_MIN(room - n, c->chunk.len);
+
+    if (more > 0) {
+        memcpy(to + n, c->chunk.ptr, more);
+        c->chunk = sw_slice_tail(c->chunk, more);
+    }
+    return n + more;
+}
+
+/* Soon again, unless `sent` comes anyway. */
+static enum conn_next conn_starved(struct sw_admin_conn *c)
+{
+    if (sw_stream_queued(c->stream) == 0) {
+        c->starved = true;
+        conn_timer(c, ADMIN_STARVED_NS);
+    }
+    return CONN_WAIT;
+}
+
 /* GO: all was handed to the kernel. */
 static enum conn_next conn_send(struct sw_admin_conn *c)
 {
-    size_t all = c->head_len + c->body_len;
+    enum sw_admin_fill fill;
 
     SW_ASSERT(c->state == ACONN_SEND);
     c->starved = false;
-    while (c->sent < all && sw_stream_queued(c->stream) < ADMIN_QUEUED_MAX) {
-        struct sw_buf *buf = sw_buf_get(c->admin->loop, SW_BUF_BYTES);
+    while (sw_stream_queued(c->stream) < ADMIN_QUEUED_MAX) {
+        struct sw_buf *buf;
         enum sw_err err;
         size_t n;
 
-        if (buf == NULL) {
-            /* Others have them all: soon again, unless `sent` comes anyway. */
-            if (sw_stream_queued(c->stream) == 0) {
-                c->starved = true;
-                conn_timer(c, ADMIN_STARVED_NS);
-            }
-            return CONN_WAIT;
+        fill = answer_more(c);
+        if (fill == ADMIN_FILL_FAIL) {
+            return conn_gone(c);
         }
-        n = answer_fill(c, buf->data, SW_MIN(SW_BUF_BYTES, buf->cap));
+        if (fill == ADMIN_FILL_LATER) {
+            return conn_starved(c);
+        }
+        if (fill == ADMIN_FILL_END) {
+            return sw_stream_queued(c->stream) == 0 ? CONN_GO : CONN_WAIT;
+        }
+        buf = sw_buf_get(c->admin->loop, SW_BUF_BYTES);
+        if (buf == NULL) { /* others have them all */
+            return conn_starved(c);
+        }
+        n = buffer_fill(c, buf->data, SW_MIN(SW_BUF_BYTES, buf->cap));
         SW_ASSERT(n > 0);
         err = sw_stream_send(c->stream, buf, sw_slice_of(buf->data, n));
         sw_buf_unref(buf);
@@ -133,7 +220,7 @@ static enum conn_next conn_send(struct sw_admin_conn *c)
             return conn_gone(c);
         }
     }
-    return c->sent == all && sw_stream_queued(c->stream) == 0 ? CONN_GO : CONN_WAIT;
+    return CONN_WAIT;
 }
 
 /* Progress was made; the whole answer has an end too. */
@@ -141,43 +228,58 @@ static void send_timer(struct sw_admin_conn *c)
 {
     uint64_t deadline_ns = sw_loop_now_ns(c->admin->loop) + ADMIN_SEND_NS;
 
-    sw_timer_start(c->admin->loop, &c->timer, SW_MIN(deadline_ns, c->answer_deadline_ns));
+    if (!streams(c)) {
+        deadline_ns = SW_MIN(deadline_ns, c->answer_deadline_ns);
+    }
+    sw_timer_start(c->admin->loop, &c->timer, deadline_ns);
+}
+
+static void answer_head(struct sw_admin_conn *c, struct sw_out *out)
+{
+    const struct sw_admin_answer *answer = &c->answer;
+    char date[29];
+
+    sw_http_date(date, sw_loop_now_unix_s(c->admin->loop));
+    sw_out_printf(out, "HTTP/1.1 %u ", answer->status);
+    sw_out_slice(out, sw_http_reason(answer->status));
+    sw_out_lit(out, "\r\nDate: ");
+    sw_out_put(out, date, sizeof(date));
+    if (answer->type != NULL) {
+        sw_out_lit(out, "\r\nContent-Type: ");
+        sw_out_cstr(out, answer->type);
+    }
+    if (answer->stream) {
+        sw_out_lit(out, "\r\nTransfer-Encoding: chunked");
+    } else if (answer->status != 204) { /* RFC 9110, 8.6 */
+        sw_out_lit(out, "\r\nContent-Length: ");
+        sw_out_u64(out, answer_body(c).len);
+    }
+    sw_out_lit(out, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+                    "Cross-Origin-Resource-Policy: same-origin\r\n");
+    if (answer->lines != NULL) {
+        sw_out_cstr(out, answer->lines);
+    }
+    if (!c->keep_alive) {
+        sw_out_lit(out, "Connection: close\r\n");
+    } else if (c->minor == 0) {
+        sw_out_lit(out, "Connection: keep-alive\r\n");
+    }
+    sw_out_lit(out, "\r\n");
+    SW_ASSERT(!out->overflowed);
 }
 
 /* Begins to send c->answer. */
 static enum conn_next conn_answer(struct sw_admin_conn *c)
 {
     struct sw_out out = sw_out_init(c->head, sizeof(c->head));
-    const struct sw_admin_answer *answer = &c->answer;
-    size_t length = answer->page != NULL ? answer->page->len : answer->text_len;
-    char date[29];
 
     conn_to(c, ACONN_SEND);
     if ((c->eof && c->in_len == 0) || sw_gateway_stopping(c->admin->gateway)) {
         c->keep_alive = false;
     }
-    sw_http_date(date, sw_loop_now_unix_s(c->admin->loop));
-    sw_out_printf(&out, "HTTP/1.1 %u ", answer->status);
-    sw_out_slice(&out, sw_http_reason(answer->status));
-    sw_out_lit(&out, "\r\nDate: ");
-    sw_out_put(&out, date, sizeof(date));
-    sw_out_lit(&out, "\r\nContent-Type: ");
-    sw_out_cstr(&out, answer->type);
-    sw_out_lit(&out, "\r\nContent-Length: ");
-    sw_out_u64(&out, length);
-    sw_out_lit(&out, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
-    if (answer->lines != NULL) {
-        sw_out_cstr(&out, answer->lines);
-    }
-    if (!c->keep_alive) {
-        sw_out_lit(&out, "Connection: close\r\n");
-    } else if (c->minor == 0) {
-        sw_out_lit(&out, "Connection: keep-alive\r\n");
-    }
-    sw_out_lit(&out, "\r\n");
-    SW_ASSERT(!out.overflowed);
+    answer_head(c, &out);
     c->head_len = out.len;
-    c->body_len = c->head_only ? 0 : length;
+    c->body_len = c->head_only || c->answer.stream ? 0 : answer_body(c).len;
     c->sent = 0;
     c->answer_deadline_ns = sw_loop_now_ns(c->admin->loop) + ADMIN_ANSWER_NS;
     sw_stream_read_stop(c->stream);
@@ -199,14 +301,13 @@ static enum conn_next conn_answered(struct sw_admin_conn *c)
 {
     struct sw_admin *a = c->admin;
 
-    if (c->answer.page != NULL) {
-        sw_admin__page_unref(sw_take(&c->answer.page), a->page_bytes);
-    }
-    if (!c->keep_alive ||
+    /* With commits that nobody waits for any more, its memory is not free for another request. */
+    if (!c->keep_alive || c->flights > 0 ||
         (c->eof && c->in_len == 0)) { /* half-closed: what it sent before counts */
         conn_linger(c);
         return CONN_GONE;
     }
+    answer_drop(c);
     conn_to(c, ACONN_HEAD);
     c->served = true;
     c->scanned = 0;
@@ -244,10 +345,28 @@ static struct sw_admin_ask ask_of(const struct sw_head *h)
     };
 }
 
+static enum conn_next conn_wait(struct sw_admin_conn *c)
+{
+    conn_to(c, ACONN_WAIT);
+    sw_stream_read_stop(c->stream);
+    conn_timer(c, ADMIN_STORE_NS);
+    return CONN_WAIT;
+}
+
 /* The request is complete and allowed. */
 static enum conn_next conn_act(struct sw_admin_conn *c)
 {
+    if (sw_admin__personal(c->endpoint)) {
+        return sw_admin__act(c) == ADMIN_NEXT_WAIT ? conn_wait(c) : conn_answer(c);
+    }
     sw_admin__answer(c->admin, c->endpoint, sw_slice_of(c->name, c->name_len), &c->answer);
+    return conn_answer(c);
+}
+
+/* Refused without reading the body, which is then in the way of the next request. */
+static enum conn_next conn_refuse(struct sw_admin_conn *c, bool body)
+{
+    c->keep_alive = c->keep_alive && !body;
     return conn_answer(c);
 }
 
@@ -265,29 +384,41 @@ static enum conn_next conn_request(struct sw_admin_conn *c, const struct sw_head
     c->minor = h->minor;
     c->head_only = h->method == SW_METHOD_HEAD;
     c->keep_alive = h->keep_alive;
+    c->endpoint = routed.endpoint;
     if (verdict != ADMIN_ALLOWED) {
-        /* Without reading the body, which is then in the way of the next request. */
-        c->keep_alive = h->keep_alive && !body;
         conn_consume(c, head_bytes);
         sw_admin__refuse(verdict, routed.endpoint, &c->answer);
-        return conn_answer(c);
+        return conn_refuse(c, body);
     }
-    if (h->framing == SW_FRAMING_LENGTH && h->length > ADMIN_BODY_BYTES_MAX) {
+    if (sw_admin__personal(routed.endpoint)) {
+        const char *why = sw_admin__wish_read(h, routed, &c->wish);
+
+        if (why != NULL) {
+            conn_consume(c, head_bytes);
+            sw_admin__fail(&c->answer, 400, why, sw_err_label(SW_E_SYNTAX));
+            return conn_refuse(c, body);
+        }
+    } else {
+        SW_ASSERT(routed.name.len <= sizeof(c->name));
+        c->name_len = routed.name.len;
+        if (routed.name.len > 0) {
+            memcpy(c->name, routed.name.ptr, routed.name.len);
+        }
+    }
+    if (h->framing == SW_FRAMING_LENGTH && h->length > sw_admin__body_max(c)) {
         conn_consume(c, head_bytes);
         return conn_fail(c, SW_E_BODY_LARGE);
     }
-    c->endpoint = routed.endpoint;
-    SW_ASSERT(routed.name.len <= sizeof(c->name));
-    c->name_len = routed.name.len;
-    if (routed.name.len > 0) {
-        memcpy(c->name, routed.name.ptr, routed.name.len);
-    }
-    sw_body_init(&c->body, h, ADMIN_BODY_BYTES_MAX, false, NULL);
+    sw_body_init(&c->body, h, sw_admin__body_max(c), false, NULL);
     conn_consume(c, head_bytes);
+    if (sw_admin__personal(c->endpoint) && sw_admin__begin(c) == ADMIN_NEXT_ANSWER) {
+        return conn_refuse(c, body);
+    }
     if (!body) {
         return conn_act(c);
     }
     conn_to(c, ACONN_BODY);
+    c->body_mark = 0;
     conn_timer(c, ADMIN_BODY_NS);
     if (h->expect_continue && c->in_len == 0 &&
         sw_stream_send(c->stream, NULL, SW_S("HTTP/1.1 100 Continue\r\n\r\n")) != SW_OK) {
@@ -319,17 +450,48 @@ static enum conn_next conn_head(struct sw_admin_conn *c)
     SW_UNREACHABLE();
 }
 
+/* A piece of the body for sessions.c. GO: read on. */
+static enum conn_next body_take(struct sw_admin_conn *c, const struct sw_body_fed *fed)
+{
+    bool complete = fed->step == SW_STEP_DONE;
+
+    if (!sw_admin__personal(c->endpoint)) {
+        return CONN_GO;
+    }
+    switch (sw_admin__body_take(c, fed->data, complete, fed->consumed == c->in_len)) {
+    case ADMIN_NEXT_READ:
+        return CONN_GO;
+    case ADMIN_NEXT_WAIT:
+        return conn_wait(c);
+    case ADMIN_NEXT_ANSWER:
+        return conn_refuse(c, true);
+    }
+    SW_UNREACHABLE();
+}
+
 static enum conn_next conn_body(struct sw_admin_conn *c)
 {
     for (;;) {
-        struct sw_body_fed fed = sw_body_feed(&c->body, sw_slice_of(c->in, c->in_len));
+        size_t room = sw_admin__personal(c->endpoint) ? sw_admin__body_room(c) : c->in_len;
+        struct sw_body_fed fed =
+            sw_body_feed(&c->body, sw_slice_of(c->in, SW_MIN(c->in_len, room)));
+        enum conn_next next;
 
         if (fed.step == SW_STEP_FAIL) {
             return conn_fail(c, fed.err);
         }
+        if (c->body.total - c->body_mark >= ADMIN_BODY_STEP) {
+            c->body_mark = c->body.total;
+            conn_timer(c, ADMIN_BODY_NS);
+        }
+        next = body_take(c, &fed);
         conn_consume(c, fed.consumed);
         if (fed.step == SW_STEP_DONE) {
+            SW_ASSERT(next == CONN_GO);
             return conn_act(c);
+        }
+        if (next != CONN_GO) {
+            return next;
         }
         if (fed.consumed == 0) {
             return CONN_WAIT;
@@ -350,6 +512,9 @@ static void conn_run(struct sw_admin_conn *c)
         case ACONN_BODY:
             next = conn_body(c);
             break;
+        case ACONN_WAIT:
+            next = CONN_WAIT;
+            break;
         case ACONN_SEND:
             next = conn_send(c);
             if (next == CONN_GO) {
@@ -359,9 +524,47 @@ static void conn_run(struct sw_admin_conn *c)
         }
     }
     /* Half-closed, and what came is no request: nothing will complete it. */
-    if (next == CONN_WAIT && c->eof && c->state != ACONN_SEND) {
+    if (next == CONN_WAIT && c->eof && (c->state == ACONN_HEAD || c->state == ACONN_BODY)) {
         sw_admin__conn_close(c);
     }
+}
+
+/* The store is done with all of them. */
+static void conn_resume(struct sw_admin_conn *c)
+{
+    switch (sw_admin__resume(c)) {
+    case ADMIN_NEXT_WAIT:
+        conn_timer(c, ADMIN_STORE_NS);
+        return;
+    case ADMIN_NEXT_READ:
+        conn_to(c, ACONN_BODY);
+        conn_timer(c, ADMIN_BODY_NS);
+        sw_stream_read_start(c->stream);
+        break;
+    case ADMIN_NEXT_ANSWER:
+        if (conn_answer(c) != CONN_GO) {
+            return;
+        }
+        break;
+    }
+    conn_run(c);
+}
+
+void sw_admin__committed(struct sw_store_commit *op)
+{
+    struct sw_admin_conn *c = op->arg;
+
+    SW_ASSERT(c->magic == ADMIN_CONN_MAGIC);
+    SW_ASSERT(c->flights > 0);
+    c->flights--;
+    if (c->flights > 0) {
+        return;
+    }
+    if (c->gone) {
+        conn_release(c);
+    } else if (c->state == ACONN_WAIT) {
+        conn_resume(c);
+    } /* else it was answered that nobody knows; it ends with that answer */
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */
@@ -382,7 +585,7 @@ static void on_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct s
     }
     memcpy(c->in + c->in_len, bytes.ptr, bytes.len);
     c->in_len += bytes.len;
-    if (c->state != ACONN_SEND) {
+    if (c->state == ACONN_HEAD || c->state == ACONN_BODY) {
         conn_run(c);
     }
 }
@@ -398,7 +601,7 @@ static void on_end(struct sw_stream *s, void *arg, enum sw_err err)
         return;
     }
     c->eof = true;
-    if (c->state != ACONN_SEND) {
+    if (c->state == ACONN_HEAD || c->state == ACONN_BODY) {
         sw_admin__conn_close(c);
     }
 }
@@ -438,8 +641,17 @@ static void on_timer(struct sw_timer *timer, void *arg)
             conn_run(c);
         }
         return;
+    case ACONN_WAIT:
+        c->keep_alive = false;
+        sw_admin__fail(&c->answer, 503,
+                       "the store has not answered in time; whether this was done is not known",
+                       "store-slow");
+        if (conn_answer(c) == CONN_GO) {
+            conn_run(c);
+        }
+        return;
     case ACONN_SEND:
-        if (c->starved && sw_loop_now_ns(c->admin->loop) < c->answer_deadline_ns) {
+        if (c->starved && (streams(c) || sw_loop_now_ns(c->admin->loop) < c->answer_deadline_ns)) {
             conn_run(c);
             return;
         }
@@ -453,7 +665,7 @@ static const struct sw_stream_events conn_events = {
     .recv = on_recv, .end = on_end, .sent = on_sent};
 
 /* Makes room: who was served and is silent goes first, then who has not asked for the longest time.
- */
+ * What was begun is not cut: it has its own times. */
 static void conn_evict(struct sw_admin *a)
 {
     struct sw_admin_conn *victim = NULL;
@@ -465,7 +677,9 @@ static void conn_evict(struct sw_admin *a)
             victim = c;
             break;
         }
-        if (c->state != ACONN_SEND && victim == NULL) {
+        if ((c->state == ACONN_HEAD ||
+             (c->state == ACONN_BODY && !sw_admin__personal(c->endpoint))) &&
+            victim == NULL) {
             victim = c;
         }
     }

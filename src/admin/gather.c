@@ -281,6 +281,9 @@ static void totals_clear(struct sw_admin_snapshot *s)
     s->connections_open = s->connections_total = s->exchanges_open = s->tunnels_open = 0;
     s->retries = s->retries_refused = s->reruns = s->queue_waits = 0;
     s->bytes_in = s->bytes_out = s->pins_lost = s->commits = s->rows_lost = 0;
+    s->claims_new = s->claims_replayed = s->claims_running = s->claims_reused = 0;
+    s->claims_unknown = s->alarms_delivered = s->alarms_failed = s->alarms_dropped = 0;
+    s->reentries = s->by_ref = s->stages = 0;
     memset(s->errors, 0, sizeof(s->errors));
 }
 
@@ -299,9 +302,33 @@ static void totals_add(struct sw_admin_snapshot *s, const struct sw_stats *from)
     s->pins_lost += peek(&from->pins_lost);
     s->commits += peek(&from->commits);
     s->rows_lost += peek(&from->rows_lost);
+    s->claims_new += peek(&from->claims_new);
+    s->claims_replayed += peek(&from->claims_replayed);
+    s->claims_running += peek(&from->claims_running);
+    s->claims_reused += peek(&from->claims_reused);
+    s->claims_unknown += peek(&from->claims_unknown);
+    s->alarms_delivered += peek(&from->alarms_delivered);
+    s->alarms_failed += peek(&from->alarms_failed);
+    s->alarms_dropped += peek(&from->alarms_dropped);
+    s->reentries += peek(&from->reentries);
+    s->by_ref += peek(&from->by_ref);
+    s->stages += peek(&from->stages);
     for (size_t e = 0; e < SW_E_COUNT; e++) {
         s->errors[e] += peek(&from->errors[e]);
     }
+}
+
+static void gather_large(struct sw_admin *a)
+{
+    const struct sw_budget *large = sw_gateway_large(a->gateway);
+    struct sw_admin_snapshot *s = a->snapshot;
+
+    s->large_used = large != NULL ? atomic_load_explicit(&large->used, memory_order_relaxed) : 0;
+    s->large_max = large != NULL ? large->bytes_max : 0;
+    s->large_refused = large != NULL ? peek(&large->refused) : 0;
+    s->admin_used = atomic_load_explicit(&a->large.used, memory_order_relaxed);
+    s->admin_max = a->large.bytes_max;
+    s->admin_refused = peek(&a->large.refused);
 }
 
 void sw_admin__gather_status(struct sw_admin *a)
@@ -320,8 +347,10 @@ void sw_admin__gather_status(struct sw_admin *a)
     s->ready = sw_gateway_ready(a->gateway);
     s->stopping = sw_gateway_stopping(a->gateway);
     s->log_dropped = sw_gateway_log_dropped(a->gateway);
+    gather_large(a);
     s->has_store = store != NULL;
     if (store != NULL) {
+        s->alarm_next_unix_s = (double)sw_store_next_due_unix_ms(store) / 1e3;
         s->store_name = sw_store_name(store);
         sw_store_stats(store, &s->store);
     }

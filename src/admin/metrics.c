@@ -186,6 +186,48 @@ static void exchanges(struct sw_out *o, const struct sw_admin_snapshot *s)
     }
 }
 
+/* Memory of varying size, under its limits. */
+static void large(struct sw_out *o, const struct sw_admin_snapshot *s)
+{
+    static const char used[] = "stateway_large_bytes";
+    static const char max[] = "stateway_large_max_bytes";
+    static const char refused[] = "stateway_large_refused_total";
+
+    family(o, used, "gauge",
+           "Memory in use for large states and held answers (of exchanges), and for bodies and "
+           "exports (of the admin API).");
+    sample(o, used, LABELS({"of", SW_S("exchanges")}), s->large_used);
+    sample(o, used, LABELS({"of", SW_S("admin")}), s->admin_used);
+    family(o, max, "gauge", "How much of it there may be: limits.large for exchanges.");
+    sample(o, max, LABELS({"of", SW_S("exchanges")}), s->large_max);
+    sample(o, max, LABELS({"of", SW_S("admin")}), s->admin_max);
+    family(o, refused, "counter", "Times that there was none left.");
+    sample(o, refused, LABELS({"of", SW_S("exchanges")}), s->large_refused);
+    sample(o, refused, LABELS({"of", SW_S("admin")}), s->admin_refused);
+}
+
+/* What was promised for later: held answers and alarms. */
+static void promises(struct sw_out *o, const struct sw_admin_snapshot *s)
+{
+    static const char claims[] = "stateway_idempotency_total";
+    static const char alarms[] = "stateway_alarms_total";
+
+    family(o, claims, "counter",
+           "Requests with an Idempotency-Key: run, answered from the store, or refused because the "
+           "first one runs (409), asks for something else (422) or has an outcome nobody knows "
+           "(409).");
+    sample(o, claims, LABELS({"outcome", SW_S("new")}), s->claims_new);
+    sample(o, claims, LABELS({"outcome", SW_S("replayed")}), s->claims_replayed);
+    sample(o, claims, LABELS({"outcome", SW_S("running")}), s->claims_running);
+    sample(o, claims, LABELS({"outcome", SW_S("reused")}), s->claims_reused);
+    sample(o, claims, LABELS({"outcome", SW_S("unknown")}), s->claims_unknown);
+    family(o, alarms, "counter",
+           "Deliveries of alarms: the app took it, it failed and is tried again, it was given up.");
+    sample(o, alarms, LABELS({"outcome", SW_S("delivered")}), s->alarms_delivered);
+    sample(o, alarms, LABELS({"outcome", SW_S("failed")}), s->alarms_failed);
+    sample(o, alarms, LABELS({"outcome", SW_S("dropped")}), s->alarms_dropped);
+}
+
 static void traffic(struct sw_out *o, const struct sw_admin_snapshot *s)
 {
     static const char connections[] = "stateway_connections";
@@ -214,6 +256,16 @@ static void traffic(struct sw_out *o, const struct sw_admin_snapshot *s)
            "Visitors whose instance had ended, and their state with it.", s->pins_lost);
     single(o, "stateway_commits_total", "counter", "Updates of states that became durable.",
            s->commits);
+
+    single(o, "stateway_reentries_total", "counter",
+           "Requests for a state by an app that held that very state: 423.", s->reentries);
+    single(o, "stateway_states_by_reference_total", "counter",
+           "States handed to the app by reference, because a header could not hold them.",
+           s->by_ref);
+    single(o, "stateway_side_writes_total", "counter", "Writes of apps by the side API.",
+           s->stages);
+    large(o, s);
+    promises(o, s);
 
     family(o, errors, "counter",
            "Errors of exchanges and connections, by reason (docs/errors.md).");
@@ -322,13 +374,14 @@ static void store_commits(struct sw_out *o, const struct sw_store_stats *t)
 
 static void store(struct sw_out *o, const struct sw_admin_snapshot *s)
 {
+    static const char due[] = "stateway_alarm_next_time_seconds";
     const struct sw_store_stats *t = &s->store;
 
     if (!s->has_store) {
         return;
     }
     single(o, "stateway_store_records", "gauge",
-           "Records in the store: states, tombstones, aliases.", t->records);
+           "Records in the store: states, tombstones, aliases, idempotency keys.", t->records);
     single(o, "stateway_store_used_bytes", "gauge", "Of the store's file, what holds something.",
            t->bytes_used);
     single(o, "stateway_store_file_bytes", "gauge", "Size of the store's file.", t->bytes_file);
@@ -348,6 +401,9 @@ static void store(struct sw_out *o, const struct sw_admin_snapshot *s)
            "Times the file was made durable; fewer than commits, since one sync serves a batch.",
            t->syncs);
     store_commits(o, t);
+    family(o, due, "gauge", "When the next alarm is due, in unix time; 0: none is set.");
+    series(o, due, "", NO_LABELS, NULL);
+    sw_out_printf(o, "%.3f\n", s->alarm_next_unix_s);
 }
 
 /* ---- loops and the process ------------------------------------------------------------------- */

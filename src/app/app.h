@@ -110,6 +110,12 @@ void sw_instance_done_quiet(struct sw_instance *i);
 /* Is any instance healthy? When none is, *ret_starting: one is about to be (worth waiting for). */
 bool sw_app_any(struct sw_apps *a, uint32_t app, bool *ret_starting);
 
+/* The largest state, in bytes of the header's value, that every serving instance of the app was
+ * seen to take: found out with a dummy header when an instance becomes healthy (health.c).
+ * UINT32_MAX: never found wanting, or not tried: no route to it has `state: session`. 0: none. Any
+ * thread; one relaxed load. */
+uint32_t sw_app_inline_bytes(const struct sw_apps *a, uint32_t app);
+
 /* Spends one retry of the app's budget (a share of its recent exchanges); false: refused. */
 bool sw_app_retry_spend(struct sw_apps *a, uint32_t app, uint64_t now_ns);
 /* Every first try adds to the budget. */

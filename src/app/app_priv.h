@@ -36,6 +36,8 @@ struct app_table {
     _Atomic bool known;        /* the table holds what there is: a pin not in it is gone */
     _Atomic uint32_t expected; /* slots that will start within a second */
     int64_t idle_s_max;        /* longest life of an idle pin, over the sticky routes to this app */
+    uint32_t probe_bytes;      /* the largest inline state of its session routes; 0: none */
+    _Atomic uint32_t inline_bytes; /* sw_app_inline_bytes; written by the main thread */
     struct app_retry_bucket retry[RETRY_BUCKETS];
 };
 

@@ -1,4 +1,5 @@
-/* app/health.c - who may answer: active checks, and ejection by what the workers saw.
+/* app/health.c - who may answer: active checks, and ejection by what the workers saw. And how large
+ * a header it takes.
  *
  * Room       app/, main thread.
  * Flow       check.c tells a result, the tick reads the workers' counters; states move.
@@ -7,6 +8,17 @@
  * and `ejected` (five exchanges in a row failed on it; for 10 s, doubling to 5 min). Checks that
  * fail take as many out as they concern: a refused connection is a fact. Ejection is a guess, and
  * takes out at most half of an app, whatever put the others there.
+ *
+ * The probe. Every server limits a request's head, few at the same size, and some close without an
+ * answer: an app then works until a state has grown. So when an instance that gets states becomes
+ * healthy, it is asked with a head as large as the largest one that a state may make. If that is
+ * refused (400, 413, 431, 5xx, or closed) and a plain request is not, half of it is tried, and half
+ * of that; and the full one once more, since a 503 may be chance. At most 2 + PROBE_TRIES +
+ * PROBE_HALVINGS requests, beside checks and traffic; no state of the instance changes by it.
+ *
+ * One answer for an app: the least that its serving instances take. It rises again when those that
+ * take less have left; where nothing is known of an instance it does not rise. A server may have
+ * been restarted, with other settings, when it comes back from failed checks: it is probed again.
  */
 #include "app/life_priv.h"
 
@@ -50,6 +62,8 @@ void sw_health__begin(struct sw_life *l, struct sw_instance *i)
     i->life.ok_streak = 0;
     i->life.bad_streak = 0;
     sw_check__stop(i->life.check);
+    i->life.check->header.stage = PROBE_NONE;
+    i->life.check->header.asked = 0;
     sw_check__start(i->life.check, l->config->apps[i->app].health_timeout_ns);
 }
 
@@ -63,6 +77,167 @@ void sw_health__due(struct sw_timer *timer, void *arg)
     }
 }
 
+/* ---- the probe ------------------------------------------------------------------------------- */
+
+static const char *limit_reason(const struct sw_check *c, char text[static 32])
+{
+    if (c->header.status == 0) {
+        return "it closes";
+    }
+    (void)snprintf(text, 32, "it answers %u", c->header.status);
+    return text;
+}
+
+static void limit_tell(struct sw_life *l, const struct app_table *t, const struct sw_check *c,
+                       uint32_t limit)
+{
+    const char *rest = l->config->side_addr.len > 0
+                           ? "go by the side API"
+                           : "cannot be handed over (`side: { address: off }`)";
+    char reason[32];
+
+    if (c == NULL) {
+        sw_life__log(l, SW_LOG_INFO, "%.*s takes states of %u bytes in a header again",
+                     SW_SARG(t->config->name), SW_MIN(limit, t->probe_bytes));
+        return;
+    }
+    sw_life__log(
+        l, SW_LOG_ERROR,
+        "%.*s: %s refuses requests with a state of %u bytes in a header (%s); states above "
+        "%u bytes %s. Let its server accept larger heads, or lower `session.inline`",
+        SW_SARG(t->config->name), c->instance->name, t->probe_bytes, limit_reason(c, reason), limit,
+        rest);
+}
+
+/* Does it get states, or may it soon again? */
+static bool limit_counts(const struct app_table *t, const struct sw_instance *i)
+{
+    switch (sw_instance__state(i)) {
+    case SW_INSTANCE_HEALTHY:
+    case SW_INSTANCE_UNHEALTHY:
+        return i->life.healthy_ns > 0;
+    case SW_INSTANCE_DRAINING:
+        return !t->spawned; /* a server may be undrained */
+    case SW_INSTANCE_NONE:
+    case SW_INSTANCE_STARTING:
+    case SW_INSTANCE_STOPPING:
+    case SW_INSTANCE_STATE_COUNT:
+        break;
+    }
+    return false;
+}
+
+/* What the app takes, by what is known of its instances now. */
+static void limit_settle(struct sw_life *l, uint32_t app)
+{
+    struct app_table *t = l->list[app].table;
+    uint32_t old = atomic_load(&t->inline_bytes), least = UINT32_MAX;
+    const struct sw_check *by = NULL;
+    bool any = false;
+
+    for (uint32_t k = 0; k < t->used; k++) {
+        const struct sw_check *c = t->instances[k].life.check;
+        uint32_t takes;
+
+        if (!limit_counts(t, &t->instances[k])) {
+            continue;
+        }
+        if (c->header.stage == PROBE_DONE) {
+            takes = c->header.takes;
+            any = true;
+        } else {
+            takes = old;
+        }
+        if (takes < least) {
+            least = takes;
+            by = c;
+        }
+    }
+    if (any && least != old) {
+        atomic_store_explicit(&t->inline_bytes, least, memory_order_relaxed);
+        limit_tell(l, t, least < old ? by : NULL, least);
+    }
+}
+
+static bool probe_refused(enum check_end end, unsigned status)
+{
+    return end == CHECK_CLOSED || status == 400 || status == 413 || status == 431 || status >= 500;
+}
+
+static void probe_ask(struct sw_check *c, enum probe_stage stage, uint32_t bytes)
+{
+    c->header.stage = stage;
+    c->header.asked++;
+    sw_check__probe(c, bytes, c->life->config->apps[c->instance->app].health_timeout_ns);
+}
+
+static void probe_begin(struct sw_life *l, struct sw_instance *i)
+{
+    uint32_t bytes = sw_life__app(l, i)->table->probe_bytes;
+
+    if (bytes == 0 || i->life.check->header.stage != PROBE_NONE) {
+        return;
+    }
+    i->life.check->header.halvings = 0;
+    probe_ask(i->life.check, PROBE_FULL, bytes);
+}
+
+static void probe_done(struct sw_check *c, uint32_t takes)
+{
+    c->header.stage = PROBE_DONE;
+    c->header.takes = takes;
+    limit_settle(c->life, c->instance->app);
+}
+
+void sw_health__probed(struct sw_check *c, enum check_end end, unsigned status)
+{
+    uint32_t full = sw_life__app(c->life, c->instance)->table->probe_bytes;
+    bool is_refused = probe_refused(end, status);
+
+    SW_ASSERT(c->life->magic == LIFE_MAGIC);
+    if (end == CHECK_FAILED || end == CHECK_UNASKED) {
+        /* busy with its start, perhaps: the next check that passes tries again */
+        c->header.stage = c->header.asked < PROBE_TRIES ? PROBE_NONE : PROBE_OPEN;
+        return;
+    }
+    switch (c->header.stage) {
+    case PROBE_FULL:
+        if (!is_refused) {
+            probe_done(c, UINT32_MAX);
+            return;
+        }
+        c->header.status = status;
+        probe_ask(c, PROBE_PLAIN, 0);
+        return;
+    case PROBE_PLAIN:
+        if (is_refused) {
+            c->header.stage = PROBE_OPEN; /* it is not the size */
+            return;
+        }
+        probe_ask(c, PROBE_HALF, full / 2);
+        return;
+    case PROBE_HALF:
+        c->header.halvings++;
+        if (is_refused && c->header.halvings < PROBE_HALVINGS) {
+            probe_ask(c, PROBE_HALF, c->header.bytes / 2);
+            return;
+        }
+        c->header.takes = is_refused ? 0 : c->header.bytes;
+        probe_ask(c, PROBE_AGAIN, full);
+        return;
+    case PROBE_AGAIN:
+        probe_done(c, is_refused ? c->header.takes : UINT32_MAX);
+        return;
+    case PROBE_NONE:
+    case PROBE_DONE:
+    case PROBE_OPEN:
+        break;
+    }
+    SW_UNREACHABLE(); /* nothing was asked */
+}
+
+/* ---- the checks ------------------------------------------------------------------------------ */
+
 static void health_passed(struct sw_life *l, struct sw_instance *i)
 {
     i->life.bad_streak = 0;
@@ -72,6 +247,9 @@ static void health_passed(struct sw_life *l, struct sw_instance *i)
         if (!i->life.ejected && (sw_instance__state(i) == SW_INSTANCE_STARTING ||
                                  sw_instance__state(i) == SW_INSTANCE_UNHEALTHY)) {
             sw_life__passed(l, i);
+        }
+        if (sw_instance__state(i) == SW_INSTANCE_HEALTHY) {
+            probe_begin(l, i);
         }
     }
 }
@@ -89,6 +267,10 @@ static void health_failed(struct sw_life *l, struct sw_instance *i, const char *
         return; /* it has until its start deadline */
     }
     i->life.failing = true;
+    if (i->life.check->header.stage >= PROBE_DONE && !l->list[i->app].table->spawned) {
+        i->life.check->header.stage = PROBE_NONE;
+        i->life.check->header.asked = 0;
+    }
     if (state == SW_INSTANCE_STARTING || state == SW_INSTANCE_HEALTHY) {
         sw_life__log(l, SW_LOG_WARN, "%s is unhealthy: %s", i->name, why);
         sw_life__to(l, i, SW_INSTANCE_UNHEALTHY);
@@ -137,6 +319,9 @@ void sw_health__tick(struct sw_life *l, struct sw_instance *i)
     enum sw_instance_state state = sw_instance__state(i);
     uint32_t failures = atomic_load(&i->failures);
 
+    if (sw_app_inline_bytes(l->apps, i->app) != UINT32_MAX) {
+        limit_settle(l, i->app); /* those that take less may have left */
+    }
     if (state == SW_INSTANCE_HEALTHY && failures >= EJECT_FAILURES &&
         eject_is_allowed(sw_life__app(l, i)->table)) {
         uint64_t span_ns = EJECT_NS << SW_MIN(i->life.ejections, 5u);

@@ -60,6 +60,7 @@ static void table_init(struct sw_apps *a, uint32_t app, struct sw_instance *firs
     t->instances = first;
     t->count = table_entries(c);
     t->spawned = c->command != NULL;
+    atomic_store(&t->inline_bytes, UINT32_MAX);
     for (uint32_t k = 0; k < t->count; k++) {
         struct sw_instance *i = &first[k];
 
@@ -76,6 +77,9 @@ static void table_init(struct sw_apps *a, uint32_t app, struct sw_instance *firs
         if (route->app == app && route->placement == SW_PLACE_STICKY &&
             route->sticky.idle_s > t->idle_s_max) {
             t->idle_s_max = route->sticky.idle_s;
+        }
+        if (route->app == app && route->placement == SW_PLACE_SESSION) {
+            t->probe_bytes = SW_MAX(t->probe_bytes, route->session.inline_bytes);
         }
     }
 }
@@ -346,6 +350,13 @@ bool sw_app_any(struct sw_apps *a, uint32_t app, bool *ret_starting)
     }
     *ret_starting = starting;
     return false;
+}
+
+uint32_t sw_app_inline_bytes(const struct sw_apps *a, uint32_t app)
+{
+    SW_ASSERT(a->magic == APPS_MAGIC);
+    SW_ASSERT(app < a->app_count);
+    return atomic_load_explicit(&a->tables[app].inline_bytes, memory_order_relaxed);
 }
 
 bool sw_apps_ready(const struct sw_apps *a)

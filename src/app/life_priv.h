@@ -27,8 +27,17 @@
 #define EJECT_MAX_NS               (300 * SW_NS_PER_S)
 #define CHECK_BYTES                4096 /* head of an answer to a health check */
 #define CHECK_FIELDS               64
+/* of a question, less path and filler */
+#define CHECK_HEAD_BYTES (SW_ADDR_TEXT_MAX + 128)
+/* What stands beside the state in a request to an app, when we try how large one may be: our other
+ * lines (Stateway-Key, -Version, -State-Info, -Ref, -Trace ..., Forwarded, X-Forwarded-*, Via), and
+ * those of an ordinary browser with a few cookies. */
+#define PROBE_OURS_BYTES   1024
+#define PROBE_CLIENT_BYTES 1536
+#define PROBE_TRIES        3 /* questions until one is answered at all */
+#define PROBE_HALVINGS     4 /* then a state in a header is given up: 0 */
 
-/* ---- check.c: one question to one instance --------------------------------------------------- */
+/* ---- check.c: what is asked of one instance -------------------------------------------------- */
 
 enum check_result {
     CHECK_OK,
@@ -39,26 +48,62 @@ enum check_result {
 /* why: static text. Called from a turn of the loop, never from sw_check__start. */
 typedef void sw_check_fn(struct sw_check *c, void *arg, enum check_result result, const char *why);
 
+/* How a question ended. */
+enum check_end {
+    CHECK_ANSWERED, /* with a status of 200 or more */
+    CHECK_ACCEPTED, /* the connection; nothing was asked on it */
+    CHECK_CLOSED,   /* without a whole answer */
+    CHECK_FAILED,   /* not accepted, no answer in time, or one that is no HTTP */
+    CHECK_UNASKED,  /* our own limits */
+};
+
+/* A question on a connection of its own. */
+struct check_ask {
+    struct sw_check *check;
+    struct sw_stream *stream; /* NULL: not asking */
+    struct sw_timer timeout;
+    size_t scanned;
+    uint32_t len; /* bytes of the answer so far */
+    char answer[CHECK_BYTES];
+};
+
+/* How far an instance's probe came: health.c's. */
+enum probe_stage {
+    PROBE_NONE,  /* not begun */
+    PROBE_FULL,  /* asks with the largest header a state may make */
+    PROBE_PLAIN, /* that was refused: is a plain request refused too? */
+    PROBE_HALF,  /* no: asks with half of it, and half of that ... */
+    PROBE_AGAIN, /* the full one once more: was it chance? */
+    PROBE_DONE,  /* `takes` is known */
+    PROBE_OPEN,  /* nothing can be said */
+};
+
 struct sw_check {
     uint32_t magic;
-    uint32_t len; /* bytes of the answer so far */
     struct sw_loop *loop;
     struct sw_instance *instance;
-    struct sw_slice path;     /* empty: to accept is enough */
-    struct sw_stream *stream; /* NULL: not asking */
-    struct sw_timer timeout;  /* of the question */
-    struct sw_timer next;     /* health.c's: when to ask again */
+    struct sw_slice path; /* empty: to accept is enough for health; a probe asks HEAD / */
     struct sw_life *life;
     sw_check_fn *fn;
-    size_t scanned;
-    char answer[CHECK_BYTES];
+    struct sw_timer next; /* health.c's: when to ask again */
+    struct {
+        enum probe_stage stage;
+        uint32_t bytes;           /* asked with, of the state alone */
+        uint32_t asked, halvings; /* so far */
+        uint32_t takes;  /* PROBE_DONE: the largest that passed; UINT32_MAX: the full one did */
+        unsigned status; /* of the answer that refused the full one; 0: it closed */
+    } header;
+    struct check_ask health, probe;
 };
 
 void sw_check__init(struct sw_check *c, struct sw_loop *loop, struct sw_instance *i,
                     struct sw_slice path, sw_check_fn *fn, struct sw_life *life);
-/* Asks; not while asking. */
+/* Asks about its health; not while asking. */
 void sw_check__start(struct sw_check *c, uint64_t timeout_ns);
-/* Forgets the question and the next one. */
+/* Asks with a request whose head is as large as with a state of that many bytes (0: a plain one);
+ * beside sw_check__start, not while such a question is under way. sw_health__probed is told. */
+void sw_check__probe(struct sw_check *c, uint32_t bytes, uint64_t timeout_ns);
+/* Forgets all questions and the next one. */
 void sw_check__stop(struct sw_check *c);
 
 /* ---- life.c ---------------------------------------------------------------------------------- */
@@ -145,6 +190,8 @@ void sw_roll__failed(struct life_app *a, struct life_slot *s);
 void sw_health__begin(struct sw_life *l, struct sw_instance *i);
 void sw_health__tick(struct sw_life *l, struct sw_instance *i);
 sw_check_fn sw_health__checked;
+/* A probe's question ended; status: with CHECK_ANSWERED. */
+void sw_health__probed(struct sw_check *c, enum check_end end, unsigned status);
 void sw_health__due(struct sw_timer *timer, void *arg);
 
 #endif

@@ -1,10 +1,10 @@
 /* cli/cli_priv.h - the command line: flags, commands, and what they share.
  *
  * Room       main.c (dispatch, help), flags.c (the table of flags), load.c (file or flags to
- *            configuration), run.c, demo.c, check.c, print.c, client.c (the admin API's commands),
- *            gateway.c (the entry of the gateway process).
- * May touch  every room: this is the top.
- * Flow       argv -> flags -> configuration -> sw_super_run; or -> admin API -> text.
+ *            configuration), run.c, demo.c, check.c, print.c, client.c (the admin API and its short
+ *            commands), sessions.c (sessions list, show, end, export, import), gateway.c (the entry
+ * of the gateway process). May touch  every room: this is the top. Flow       argv -> flags ->
+ * configuration -> sw_super_run; or -> admin API -> text.
  *
  * Text for people goes to stdout when it was asked for, to stderr when something is wrong.
  */
@@ -33,6 +33,12 @@ enum sw_flag_id {
     FLAG_PRINT,
     FLAG_EXPLAIN,
     FLAG_TOKEN,
+    FLAG_SUBJECT,
+    FLAG_LIMIT,
+    FLAG_OUTPUT,
+    FLAG_REPLACE,
+    FLAG_ENTITY,
+    FLAG_JSON,
     FLAG_HELP,
     /* of the gateway process */
     FLAG_CONTROL_FD,
@@ -84,10 +90,11 @@ typedef int sw_command_fn(const struct sw_cli_args *args);
 
 struct sw_command {
     const char *name;
-    const char *usage; /* behind the name */
-    const char *about; /* one line */
-    const char *more;  /* for its own help; NULL: nothing */
-    uint32_t flags;    /* bits of enum sw_flag_id */
+    const char *usage;                /* behind the name */
+    const char *about;                /* one line */
+    const char *more;                 /* for its own help; NULL: nothing */
+    uint32_t flags;                   /* bits of enum sw_flag_id */
+    bool (*is_word)(const char *arg); /* an argument that begins like a flag and is none; or NULL */
     sw_command_fn *run;
     bool hidden;
 };
@@ -96,7 +103,7 @@ struct sw_command {
 int sw_cli__usage_error(const struct sw_command *command, const char *fmt, ...) SW_PRINTF(2, 3);
 
 sw_command_fn sw_cli__run, sw_cli__demo, sw_cli__check, sw_cli__status, sw_cli__roll, sw_cli__drain,
-    sw_cli__undrain, sw_cli__kill, sw_cli__gateway;
+    sw_cli__undrain, sw_cli__kill, sw_cli__sessions, sw_cli__gateway;
 
 /* ---- load.c ---------------------------------------------------------------------------------- */
 
@@ -127,6 +134,42 @@ SW_MUST bool sw_cli__override(const struct sw_cli_args *args, struct sw_config_o
 
 /* Appends a YAML text in double quotes: taken as it stands, ${...} included. */
 void sw_cli__quote(struct sw_out *out, const char *text);
+
+/* ---- client.c -------------------------------------------------------------------------------- */
+
+/* Where the admin API is. */
+struct sw_cli_target {
+    struct sw_addr addr;
+    char text[SW_ADDR_TEXT_MAX];
+    char token[1024]; /* "": none */
+};
+/* --admin and --token, else what the file behind -c says, else the default. An enum sw_exit; what
+ * is wrong was printed. */
+SW_MUST int sw_cli__target_find(const struct sw_cli_args *args, struct sw_cli_target *t);
+
+/* A piece of an answer's body. False: no more is wanted, and why was printed. */
+typedef bool sw_cli_sink_fn(void *arg, struct sw_slice piece);
+struct sw_cli_call {
+    const char *method;
+    const char *path;      /* as it stands in the request line */
+    FILE *body;            /* sent to its end; NULL: none */
+    const char *body_type; /* of body */
+    sw_cli_sink_fn *sink;  /* gets the body of a 200; NULL: it is gathered, up to 72 MiB */
+    void *arg;
+    /* out */
+    unsigned status;
+    struct sw_slice answer; /* in block */
+    char *block;
+};
+/* One request, one answer. False: a complaint was printed. On success free(call->block). */
+SW_MUST bool sw_cli__call(const struct sw_cli_target *t, struct sw_cli_call *call);
+/* Prints what a refusal says; returns SW_EXIT_FAILED. */
+int sw_cli__refused(const struct sw_cli_call *call);
+
+/* ---- sessions.c ------------------------------------------------------------------------------ */
+
+/* 43 characters of base64url: some handles begin with a hyphen. */
+bool sw_cli__is_handle(const char *arg);
 
 /* ---- print.c --------------------------------------------------------------------------------- */
 

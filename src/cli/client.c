@@ -1,33 +1,25 @@
-/* cli/client.c - status, roll, drain, undrain, kill: a small blocking client of the admin API. */
+/* cli/client.c - a small blocking client of the admin API; status, roll, drain, undrain, kill. */
 #include "cli/cli_priv.h"
 
 #include "http/http.h"
 
 #include <errno.h>
 #include <jansson.h>
+#include <poll.h>
 #include <sys/time.h>
 #include <unistd.h>
 
-#define ADMIN_DEFAULT "127.0.0.1:9000"
-#define ANSWER_BYTES  ((size_t)4 * 1024 * 1024)
-#define FIELDS_MAX    64
-#define TIMEOUT_S     10
-
-struct answer {
-    unsigned status;
-    struct sw_slice body; /* in block */
-    char *block;
-};
-
-struct target {
-    struct sw_addr addr;
-    char text[SW_ADDR_TEXT_MAX];
-    char token[1024]; /* "": none */
-};
+#define ADMIN_DEFAULT      "127.0.0.1:9000"
+#define ANSWER_BYTES ((size_t)72 * 1024 * 1024) /* above the largest state; mostly untouched */
+#define HEAD_BYTES         ((size_t)64 * 1024)
+#define PIECE_BYTES        ((size_t)64 * 1024)
+#define FIELDS_MAX         64
+#define TIMEOUT_S          10
+#define TRANSFER_TIMEOUT_S 60 /* the store may take its time for a batch */
 
 /* ---- where it is ----------------------------------------------------------------------------- */
 
-static bool target_set(struct target *t, const struct sw_cli_args *a, struct sw_slice text)
+static bool target_set(struct sw_cli_target *t, const struct sw_cli_args *a, struct sw_slice text)
 {
     if (text.len >= sizeof(t->text) || sw_addr_parse(text, true, &t->addr) != SW_OK) {
         (void)sw_cli__usage_error(a->command, "\"%.*s\" is no address: HOST:PORT or unix:PATH",
@@ -38,13 +30,12 @@ static bool target_set(struct target *t, const struct sw_cli_args *a, struct sw_
     return true;
 }
 
-static void token_set(struct target *t, struct sw_slice token)
+static void token_set(struct sw_cli_target *t, struct sw_slice token)
 {
     snprintf(t->token, sizeof(t->token), "%.*s", SW_SARG(token));
 }
 
-/* --admin and --token, else what the file behind -c says, else the default. */
-static int target_find(const struct sw_cli_args *a, struct target *t)
+int sw_cli__target_find(const struct sw_cli_args *a, struct sw_cli_target *t)
 {
     struct sw_slice text = SW_S(ADMIN_DEFAULT);
     const char *from_env = getenv("STATEWAY_ADMIN_TOKEN");
@@ -79,9 +70,9 @@ static int target_find(const struct sw_cli_args *a, struct target *t)
 
 /* ---- one exchange ---------------------------------------------------------------------------- */
 
-static int target_connect(const struct target *t)
+static int target_connect(const struct sw_cli_target *t, bool transfer)
 {
-    struct timeval limit = {.tv_sec = TIMEOUT_S};
+    struct timeval limit = {.tv_sec = transfer ? TRANSFER_TIMEOUT_S : TIMEOUT_S};
     int fd = socket(t->addr.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd >= 0) {
@@ -114,89 +105,182 @@ static bool send_all(int fd, struct sw_slice s)
     return true;
 }
 
-/* The body's pieces are moved to the front of the block, over the head. */
-static bool body_gather(struct answer *r, const struct sw_head *head, struct sw_slice in)
+static bool send_head(int fd, const struct sw_cli_target *t, const struct sw_cli_call *call)
 {
-    struct sw_body body;
-    size_t len = 0;
-
-    sw_body_init(&body, head, ANSWER_BYTES, true, NULL);
-    for (;;) {
-        struct sw_body_fed fed = sw_body_feed(&body, in);
-
-        if (fed.step == SW_STEP_FAIL) {
-            return false;
-        }
-        if (fed.data.len > 0) {
-            memmove(r->block + len, fed.data.ptr, fed.data.len);
-            len += fed.data.len;
-        }
-        in = sw_slice_tail(in, fed.consumed);
-        if (fed.step == SW_STEP_DONE) {
-            break;
-        }
-        if (fed.consumed == 0) { /* all was read until the end of the connection */
-            if (sw_body_end(&body) != SW_OK) {
-                return false;
-            }
-            break;
-        }
-    }
-    r->body = sw_slice_of(r->block, len);
-    return true;
-}
-
-static bool answer_parse(struct answer *r, size_t len)
-{
-    static const struct sw_h1_limits limits = {64 * 1024, 64 * 1024};
-    struct sw_field fields[FIELDS_MAX];
-    struct sw_head head = {.fields = fields, .field_max = FIELDS_MAX};
-    struct sw_slice in = sw_slice_of(r->block, len);
-    struct sw_parsed parsed;
-    size_t scanned = 0;
-
-    parsed = sw_h1_response(in, &scanned, &limits, SW_METHOD_GET, &head);
-    if (parsed.step != SW_STEP_DONE) {
-        return false;
-    }
-    r->status = head.status;
-    return body_gather(r, &head, sw_slice_tail(in, parsed.consumed));
-}
-
-/* False: a complaint was printed. On success free(ret->block). */
-static bool exchange(const struct target *t, const char *method, const char *path,
-                     struct answer *ret)
-{
-    char request[2048];
+    char request[4096];
     struct sw_out out = sw_out_init(request, sizeof(request));
-    size_t len = 0;
-    bool ok = false;
-    int fd = target_connect(t);
 
-    if (fd < 0) {
-        return false;
-    }
-    ret->block = (char *)malloc(ANSWER_BYTES);
     sw_out_printf(&out,
-                  "%s %s HTTP/1.1\r\nHost: stateway\r\nConnection: close\r\n"
-                  "Stateway-Admin: 1\r\nContent-Length: 0\r\n",
-                  method, path);
+                  "%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nStateway-Admin: 1\r\n",
+                  call->method, call->path);
+    if (call->body != NULL) {
+        sw_out_printf(&out, "Content-Type: %s\r\nTransfer-Encoding: chunked\r\n", call->body_type);
+    } else if (strcmp(call->method, "GET") != 0) {
+        sw_out_lit(&out, "Content-Length: 0\r\n");
+    }
     if (t->token[0] != '\0') {
         sw_out_printf(&out, "Authorization: Bearer %s\r\n", t->token);
     }
     sw_out_lit(&out, "\r\n");
-    if (ret->block != NULL && !out.overflowed && send_all(fd, sw_out_done(&out))) {
-        ssize_t n;
+    return !out.overflowed && send_all(fd, sw_out_done(&out));
+}
 
-        while ((n = recv(fd, ret->block + len, ANSWER_BYTES - len, 0)) > 0) {
-            len += (size_t)n;
+/* An answer that comes before the body is sent is a refusal: it is read instead. */
+static bool answers_already(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, 0) == 1;
+}
+
+/* False: the file could not be read. What the other side does not take, its answer will explain. */
+static bool send_body(int fd, FILE *body)
+{
+    char piece[PIECE_BYTES], head[18];
+    size_t n;
+
+    while (!answers_already(fd) && (n = fread(piece, 1, sizeof(piece), body)) > 0) {
+        if (!send_all(fd, sw_slice_of(head, sw_chunk_head(head, n))) ||
+            !send_all(fd, sw_slice_of(piece, n)) || !send_all(fd, SW_S("\r\n"))) {
+            return true;
         }
-        ok = n == 0 && answer_parse(ret, len);
+    }
+    if (ferror(body)) {
+        fprintf(stderr, "stateway: cannot read: %s\n", strerror(errno));
+        return false;
+    }
+    if (feof(body)) {
+        (void)send_all(fd, SW_S("0\r\n\r\n"));
+    }
+    return true;
+}
+
+/* What an answer's body goes through. */
+struct receiving {
+    struct sw_cli_call *call;
+    struct sw_body body;
+    bool done, stopped;
+};
+
+static bool body_piece(struct receiving *x, struct sw_slice data)
+{
+    struct sw_cli_call *call = x->call;
+
+    if (data.len == 0) {
+        return true;
+    }
+    if (call->sink != NULL && call->status == 200) {
+        x->stopped = !call->sink(call->arg, data);
+        return !x->stopped;
+    }
+    if (data.len > ANSWER_BYTES - call->answer.len) {
+        return false;
+    }
+    memcpy(call->block + call->answer.len, data.ptr, data.len);
+    call->answer.len += data.len;
+    return true;
+}
+
+/* False: the framing is broken, or nobody wants more. */
+static bool body_bytes(struct receiving *x, struct sw_slice in)
+{
+    while (!x->done) {
+        struct sw_body_fed fed = sw_body_feed(&x->body, in);
+
+        if (fed.step == SW_STEP_FAIL || !body_piece(x, fed.data)) {
+            return false;
+        }
+        in = sw_slice_tail(in, fed.consumed);
+        x->done = fed.step == SW_STEP_DONE;
+        if (fed.consumed == 0) {
+            break;
+        }
+    }
+    return true;
+}
+
+/* Reads the head into buf; what came behind it is *ret_rest. */
+static bool receive_head(int fd, char *buf, struct sw_head *head, struct sw_slice *ret_rest)
+{
+    static const struct sw_h1_limits limits = {HEAD_BYTES, HEAD_BYTES};
+    size_t len = 0, scanned = 0;
+
+    while (len < HEAD_BYTES) {
+        ssize_t n = recv(fd, buf + len, HEAD_BYTES - len, 0);
+        struct sw_parsed parsed;
+
+        if (n <= 0) {
+            return false;
+        }
+        len += (size_t)n;
+        parsed = sw_h1_response(sw_slice_of(buf, len), &scanned, &limits, SW_METHOD_GET, head);
+        if (parsed.step == SW_STEP_FAIL) {
+            return false;
+        }
+        if (parsed.step == SW_STEP_DONE) {
+            *ret_rest = sw_slice_of(buf + parsed.consumed, len - parsed.consumed);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool receive(int fd, struct sw_cli_call *call, bool *ret_stopped)
+{
+    struct sw_field fields[FIELDS_MAX];
+    struct sw_head head = {.fields = fields, .field_max = FIELDS_MAX};
+    struct receiving x = {.call = call};
+    char buf[HEAD_BYTES];
+    struct sw_slice rest;
+    bool ok;
+
+    *ret_stopped = false;
+    if (!receive_head(fd, buf, &head, &rest)) {
+        return false;
+    }
+    call->status = head.status;
+    sw_body_init(&x.body, &head, UINT64_MAX, true, NULL);
+    ok = body_bytes(&x, rest);
+    while (ok && !x.done) {
+        ssize_t n = recv(fd, buf, sizeof(buf), 0);
+
+        if (n <= 0) {
+            ok = n == 0 && sw_body_end(&x.body) == SW_OK;
+            break;
+        }
+        ok = body_bytes(&x, sw_slice_of(buf, (size_t)n));
+    }
+    *ret_stopped = x.stopped;
+    return ok;
+}
+
+bool sw_cli__call(const struct sw_cli_target *t, struct sw_cli_call *call)
+{
+    bool transfer = call->body != NULL || call->sink != NULL, ok = false, stopped = false;
+    int fd = target_connect(t, transfer);
+
+    if (fd < 0) {
+        return false;
+    }
+    call->status = 0;
+    call->block = (char *)malloc(ANSWER_BYTES);
+    call->answer = (struct sw_slice){call->block, 0};
+    if (call->block != NULL && send_head(fd, t, call)) {
+        if (call->body != NULL && !send_body(fd, call->body)) {
+            stopped = true;
+        } else {
+            ok = receive(fd, call, &stopped);
+        }
     }
     close(fd);
+    if (!ok && !stopped) { /* who stopped it has said why */
+        fprintf(stderr,
+                call->status == 200 ? "stateway: %s broke off its answer\n"
+                                    : "stateway: %s does not answer as the admin API does\n",
+                t->text);
+    }
     if (!ok) {
-        fprintf(stderr, "stateway: %s does not answer as the admin API does\n", t->text);
-        free(ret->block);
+        free(call->block);
     }
     return ok;
 }
@@ -204,9 +288,9 @@ static bool exchange(const struct target *t, const char *method, const char *pat
 /* ---- commands -------------------------------------------------------------------------------- */
 
 /* What a refusal says: {"error": "..."} or plain text. */
-static int refused(const struct answer *r)
+int sw_cli__refused(const struct sw_cli_call *r)
 {
-    json_t *root = json_loadb(r->body.ptr, r->body.len, 0, NULL);
+    json_t *root = json_loadb(r->answer.ptr, r->answer.len, 0, NULL);
     const char *text = json_string_value(json_object_get(root, "error"));
 
     if (r->status == 401) {
@@ -215,7 +299,7 @@ static int refused(const struct answer *r)
     if (text != NULL) {
         fprintf(stderr, "stateway: %s\n", text);
     } else {
-        fprintf(stderr, "stateway: refused with status %u: %.*s\n", r->status, SW_SARG(r->body));
+        fprintf(stderr, "stateway: refused with status %u: %.*s\n", r->status, SW_SARG(r->answer));
     }
     json_decref(root);
     return SW_EXIT_FAILED;
@@ -240,8 +324,8 @@ static bool name_ok(const char *name, bool with_number)
 static int command_post(const struct sw_cli_args *a, bool is_instance, const char *verb,
                         const char *said)
 {
-    struct target t;
-    struct answer r;
+    struct sw_cli_target t;
+    struct sw_cli_call r = {.method = "POST"};
     char path[256];
     int code;
 
@@ -249,17 +333,18 @@ static int command_post(const struct sw_cli_args *a, bool is_instance, const cha
         return sw_cli__usage_error(a->command, "it takes one name: %s",
                                    is_instance ? "APP/N, as `stateway status` shows it" : "APP");
     }
-    code = target_find(a, &t);
+    code = sw_cli__target_find(a, &t);
     if (code != SW_EXIT_OK) {
         return code;
     }
     snprintf(path, sizeof(path), "/v1/%s/%s/%s", is_instance ? "instances" : "apps", a->words[0],
              verb);
-    if (!exchange(&t, "POST", path, &r)) {
+    r.path = path;
+    if (!sw_cli__call(&t, &r)) {
         return SW_EXIT_FAILED;
     }
     if (r.status < 200 || r.status > 299) {
-        code = refused(&r);
+        code = sw_cli__refused(&r);
     } else {
         printf("%s: %s\n", a->words[0], said);
     }
@@ -320,9 +405,9 @@ static void status_app(const json_t *app)
     }
 }
 
-static int status_print(const struct sw_cli_args *a, const struct answer *r)
+static int status_print(const struct sw_cli_args *a, const struct sw_cli_call *r)
 {
-    json_t *root = json_loadb(r->body.ptr, r->body.len, 0, NULL);
+    json_t *root = json_loadb(r->answer.ptr, r->answer.len, 0, NULL);
     const json_t *apps = json_is_array(root) ? root : json_object_get(root, "apps");
     const json_t *app;
     bool any = false;
@@ -353,21 +438,21 @@ static int status_print(const struct sw_cli_args *a, const struct answer *r)
 
 int sw_cli__status(const struct sw_cli_args *args)
 {
-    struct target t;
-    struct answer r;
+    struct sw_cli_target t;
+    struct sw_cli_call r = {.method = "GET", .path = "/v1/apps"};
     int code;
 
     if (args->word_count > 1) {
         return sw_cli__usage_error(args->command, "it takes one app, or none");
     }
-    code = target_find(args, &t);
+    code = sw_cli__target_find(args, &t);
     if (code != SW_EXIT_OK) {
         return code;
     }
-    if (!exchange(&t, "GET", "/v1/apps", &r)) {
+    if (!sw_cli__call(&t, &r)) {
         return SW_EXIT_FAILED;
     }
-    code = r.status == 200 ? status_print(args, &r) : refused(&r);
+    code = r.status == 200 ? status_print(args, &r) : sw_cli__refused(&r);
     free(r.block);
     return code;
 }

@@ -27,6 +27,15 @@ const struct sw_flag sw_cli__flags[FLAG_COUNT] = {
                       "tell which route a request takes, and why: [METHOD] URL"},
     [FLAG_TOKEN] = {"token", 0, "TOKEN", NULL, false,
                     "the admin API's token (or STATEWAY_ADMIN_TOKEN in the environment)"},
+    [FLAG_SUBJECT] = {"subject", 0, "NAME", NULL, false,
+                      "the sessions of that subject, as the app named it"},
+    [FLAG_LIMIT] = {"limit", 0, "N", NULL, false, "how many sessions are listed (100)"},
+    [FLAG_OUTPUT] = {"output", 'o', "FILE", NULL, false, "write there instead of to stdout"},
+    [FLAG_REPLACE] = {"replace", 0, NULL, NULL, false,
+                      "import over what is there, instead of refusing to"},
+    [FLAG_ENTITY] = {"entity", 0, NULL, NULL, false,
+                     "what is ended is an entity, and may be made anew at once"},
+    [FLAG_JSON] = {"json", 0, NULL, NULL, false, "print JSON, for programs"},
     [FLAG_HELP] = {"help", 'h', NULL, NULL, false, "this text"},
     [FLAG_CONTROL_FD] = {"control-fd", 0, "N", NULL, false, NULL},
     [FLAG_CONFIG_FD] = {"config-fd", 0, "N", NULL, false, NULL},
@@ -181,7 +190,8 @@ bool sw_cli__flags_parse(const struct sw_command *command, int argc, char **argv
             a.rest = (const char *const *)argv + i + 1;
             break;
         }
-        if (arg[0] != '-' || arg[1] == '\0') {
+        if (arg[0] != '-' || arg[1] == '\0' ||
+            (command->is_word != NULL && command->is_word(arg))) {
             argv[words++] = arg;
             continue;
         }

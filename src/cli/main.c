@@ -80,6 +80,26 @@ static const struct sw_command commands[] = {
         .run = sw_cli__kill,
     },
     {
+        .name = "sessions",
+        .usage = "list | show HANDLE | end HANDLE | end --subject NAME | export | import FILE",
+        .about = "look at the sessions that the store keeps, end them, carry them over",
+        .more =
+            "    stateway sessions list --subject alice       who is logged in where\n"
+            "    stateway sessions show HANDLE                one, with its value\n"
+            "    stateway sessions end HANDLE                 ends one\n"
+            "    stateway sessions end --subject alice        ends all of a subject\n"
+            "    stateway sessions export -o states.jsonl     every record, a line each\n"
+            "    stateway sessions import states.jsonl        into another store\n"
+            "\n"
+            "A handle names a session and opens none. An import makes what is missing and leaves\n"
+            "what is there; FILE may be -, stdin.\n",
+        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG) |
+                 SW_BIT(FLAG_SUBJECT) | SW_BIT(FLAG_LIMIT) | SW_BIT(FLAG_OUTPUT) |
+                 SW_BIT(FLAG_REPLACE) | SW_BIT(FLAG_ENTITY) | SW_BIT(FLAG_JSON),
+        .is_word = sw_cli__is_handle,
+        .run = sw_cli__sessions,
+    },
+    {
         .name = "gateway",
         .usage = "",
         .about = "the gateway process; started by the supervisor only",

@@ -122,6 +122,14 @@ static bool local(const struct sw_addr *a)
     }
 }
 
+/* 0.0.0.0 and ::, to listen on but not to connect to. */
+static bool unspecified(const struct sw_addr *a)
+{
+    return a->len > 0 &&
+           ((a->sa.sa_family == AF_INET && a->in.sin_addr.s_addr == INADDR_ANY) ||
+            (a->sa.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr)));
+}
+
 static void check_listen(struct sw_config_ctx *x)
 {
     struct sw_config *c = x->config;
@@ -150,6 +158,11 @@ static void check_listen(struct sw_config_ctx *x)
                 break;
             }
         }
+        if (addr_eq(&c->listen[j].addr, &c->side_addr)) {
+            sw_config__error(x->errors, c->listen[j].line, item != NULL ? item->column : 0,
+                             "`%.*s` is the side API's address too; they need one each",
+                             SW_QARG(c->listen[j].text));
+        }
         if (addr_eq(&c->listen[j].addr, &c->admin_addr)) {
             sw_config__error(x->errors, c->listen[j].line, item != NULL ? item->column : 0,
                              "`%.*s` is the admin listener's address too; they need one each",
@@ -174,6 +187,25 @@ static void check_admin(struct sw_config_ctx *x, const struct sw_config_override
         "%s can be reached by other machines, and there is no `admin.token`: anybody could "
         "drain and stop; write admin: { token: \"${ADMIN_TOKEN}\" }, or use 127.0.0.1",
         flag ? "the address of --admin" : "this address");
+}
+
+static void check_side(struct sw_config_ctx *x)
+{
+    const struct sw_config *c = x->config;
+    struct sw_node *address = get2(x->root, "side", "address");
+
+    if (!fine(address)) {
+        return;
+    }
+    if (addr_eq(&c->side_addr, &c->admin_addr)) {
+        sw_schema__bad(x, address, "this is the admin listener's address too; they need one each");
+    } else if (unspecified(&c->side_addr)) {
+        sw_schema__bad(
+            x, address,
+            "`address` of `side` is told to the apps, and `%.*s` names no machine; write "
+            "one that they can reach",
+            SW_SARG(sw_config__said(address)));
+    }
 }
 
 static void check_service(struct sw_config_ctx *x)
@@ -327,13 +359,99 @@ static bool captures(struct sw_slice path, struct sw_slice name)
     return false;
 }
 
+/* One state may take this part of `limits.large`: it is there twice while it changes. */
+#define LARGE_SHARE 4
+
+static void check_sizes(struct sw_config_ctx *x, struct sw_config_route *r, struct sw_node *map)
+{
+    struct sw_node *max = sw_node__get(map, "max-size"), *inline_size = sw_node__get(map, "inline");
+    bool side_off = x->config->side_addr.len == 0 && !broken(get2(x->root, "side", "address"));
+    uint64_t share = x->config->limits.large_bytes / LARGE_SHARE;
+    char text[SW_UNITS_TEXT_MAX];
+
+    if (r->session.max_bytes < r->session.inline_bytes && fine(inline_size) && fine(max)) {
+        sw_schema__bad(x, max, "`max-size` is below `inline` (%s)",
+                       sw_units__size_text(r->session.inline_bytes, text));
+    } else if (r->session.max_bytes < r->session.inline_bytes) {
+        r->session.inline_bytes = r->session.max_bytes; /* a default gives way */
+    }
+    if (fine(max) && !broken(inline_size) && side_off &&
+        r->session.max_bytes > r->session.inline_bytes) {
+        sw_schema__bad(x, max,
+                       "`max-size` is above `inline` (%s), and `side: { address: off }` leaves no "
+                       "way to hand such a state to the app",
+                       sw_units__size_text(r->session.inline_bytes, text));
+    } else if (side_off) {
+        r->session.max_bytes = SW_MIN(r->session.max_bytes, r->session.inline_bytes);
+    }
+    if (max == NULL) {
+        r->session.max_bytes = (uint32_t)SW_MIN(r->session.max_bytes, share);
+    } else if (fine(max) && !broken(get2(x->root, "limits", "large")) &&
+               r->session.max_bytes > share) {
+        sw_schema__bad(x, max, "`max-size` is more than a quarter of `limits.large` (%s)",
+                       sw_units__size_text(x->config->limits.large_bytes, text));
+    }
+}
+
+static void check_entity(struct sw_config_ctx *x, struct sw_config_route *r, struct sw_node *map)
+{
+    struct sw_node *encrypt = sw_node__get(map, "encrypt"), *owner = sw_node__get(map, "owner");
+    struct sw_node *alarm = sw_node__get(map, "alarm");
+
+    if (r->session.encrypt && r->session.key_source != SW_KEY_COOKIE && fine(encrypt)) {
+        BAD_KEY(x, encrypt,
+                "`encrypt: on` needs `key: cookie`: its key is made of the visitor's id");
+    }
+    if (r->session.encrypt && r->session.alarm.len > 0 && fine(alarm)) {
+        BAD_KEY(x, alarm,
+                "`alarm` does not go with `encrypt: on`: without the visitor nobody can read the "
+                "state");
+    }
+    if (r->session.owner_subject && r->session.key_source == SW_KEY_COOKIE && fine(owner)) {
+        BAD_KEY(x, owner,
+                "`owner: subject` is for entities: with `key: cookie` the state is the "
+                "visitor's own");
+    }
+}
+
+static void check_idempotency(struct sw_config_ctx *x, struct sw_config_route *r, struct sw_node *n)
+{
+    struct sw_node *who = get2(n, "idempotency", "principal");
+    struct sw_node *wait = get2(n, "idempotency", "wait");
+    struct sw_node *answer = get2(n, "idempotency", "max-answer");
+    char text[SW_UNITS_TEXT_MAX];
+    bool visitor = r->placement == SW_PLACE_SESSION && r->session.key_source == SW_KEY_COOKIE;
+
+    if (r->idempotency.mode == SW_IDEM_OFF) {
+        return;
+    }
+    if (fine(who)) {
+        if (r->idempotency.principal == SW_IDEM_PRINCIPAL_VISITOR && !visitor) {
+            BAD_KEY(x, who,
+                    "`principal: visitor` needs `state: session` with `key: cookie`; write "
+                    "header.NAME or address");
+        }
+    } else if (!visitor) {
+        r->idempotency.principal = SW_IDEM_PRINCIPAL_HEADER;
+        r->idempotency.principal_header = SW_S("Authorization");
+    }
+    if (fine(wait) && !broken(get2(x->root, "timeouts", "exchange")) &&
+        r->idempotency.wait_ns > x->config->timeouts.exchange_ns) {
+        sw_schema__bad(x, wait,
+                       "`wait` is longer than `timeouts.exchange` and would never be reached");
+    }
+    if (fine(answer) && !broken(get2(x->root, "limits", "large")) &&
+        r->idempotency.answer_bytes_max > x->config->limits.large_bytes / LARGE_SHARE) {
+        sw_schema__bad(x, answer, "`max-answer` is more than a quarter of `limits.large` (%s)",
+                       sw_units__size_text(x->config->limits.large_bytes, text));
+    }
+}
+
 static void check_session(struct sw_config_ctx *x, struct sw_config_route *r, struct sw_node *n)
 {
     struct sw_node *map = sw_node__get(n, "session"), *key = sw_node__get(map, "key");
-    struct sw_node *cookie = sw_node__get(map, "cookie"), *max = sw_node__get(map, "max-size");
-    struct sw_node *wait = get3(n, "session", "queue", "wait"),
-                   *inline_size = sw_node__get(map, "inline");
-    char text[SW_UNITS_TEXT_MAX];
+    struct sw_node *cookie = sw_node__get(map, "cookie");
+    struct sw_node *wait = get3(n, "session", "queue", "wait");
 
     if (r->session.key_source == SW_KEY_PATH && fine(key) && fine(sw_node__get(n, "path")) &&
         !captures(r->path, r->session.key_name)) {
@@ -341,28 +459,40 @@ static void check_session(struct sw_config_ctx *x, struct sw_config_route *r, st
                        SW_QARG(r->session.key_name), SW_QARG(r->session.key_name),
                        SW_QARG(r->path));
     }
-    if (r->session.key_source != SW_KEY_COOKIE && fine(cookie) && fine(key)) {
+    if (r->session.key_source != SW_KEY_COOKIE && !r->session.owner_subject && fine(cookie) &&
+        fine(key)) {
         BAD_KEY(x, cookie, "`cookie` is not used with `key: %.*s`; take one out",
                 SW_QARG(key->text));
     } else {
         check_cookie(x, r, &r->session.cookie, cookie, n);
     }
     check_lives(x, map, &r->session.idle_s, &r->session.absolute_s);
-    if (r->session.max_bytes == 0) {
-        r->session.max_bytes = r->session.inline_bytes;
-    } else if (fine(max) && !broken(inline_size) &&
-               r->session.max_bytes > r->session.inline_bytes) {
-        sw_schema__bad(
-            x, max,
-            "`max-size` is above `inline` (%s); in this version (0.1) a state goes to the app "
-            "in a header and is at most `inline`, up to 16KiB",
-            sw_units__size_text(r->session.inline_bytes, text));
-    }
+    check_sizes(x, r, map);
+    check_entity(x, r, map);
     if (fine(wait) && !broken(get2(x->root, "timeouts", "exchange")) &&
         r->session.queue_wait_ns > x->config->timeouts.exchange_ns) {
         sw_schema__bad(x, wait,
                        "`wait` is longer than `timeouts.exchange` and would never be reached");
     }
+}
+
+static uint64_t mixed(uint64_t h, struct sw_slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        h = (h ^ (unsigned char)s.ptr[i]) * 0x100000001b3u;
+    }
+    return (h ^ 0xff) * 0x100000001b3u; /* no byte of UTF-8: the parts' ends count */
+}
+
+/* Not secret, only unlikely to be another's. */
+static uint64_t route_ident(const struct sw_config_ctx *x, const struct sw_config_route *r)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+
+    h = mixed(h, r->host);
+    h = mixed(h, r->path);
+    h = mixed(h, r->app < x->config->app_count ? x->config->apps[r->app].name : SW_S(""));
+    return h;
 }
 
 static void check_route(struct sw_config_ctx *x, struct sw_config_route *r, struct sw_node *n)
@@ -395,6 +525,8 @@ static void check_route(struct sw_config_ctx *x, struct sw_config_route *r, stru
         }
     }
     check_session(x, r, n);
+    check_idempotency(x, r, n);
+    r->ident = route_ident(x, r);
     check_cookie(x, r, &r->sticky.cookie, sw_node__get(sticky, "cookie"), n);
     check_lives(x, sticky, &r->sticky.idle_s, &r->sticky.absolute_s);
 }
@@ -408,7 +540,9 @@ static const struct sw_config_cookie *cookie_of(const struct sw_config_route *r)
     case SW_PLACE_STICKY:
         return &r->sticky.cookie;
     case SW_PLACE_SESSION:
-        return r->session.key_source == SW_KEY_COOKIE ? &r->session.cookie : NULL;
+        return r->session.key_source == SW_KEY_COOKIE || r->session.owner_subject
+                   ? &r->session.cookie
+                   : NULL;
     case SW_PLACE_NONE:
     case SW_PLACE_COUNT:
         return NULL;
@@ -458,6 +592,25 @@ static void cookie_clash(struct sw_config_ctx *x, const struct sw_config_route *
     }
 }
 
+/* Routes with one cookie have one state: what it is kept as cannot depend on who wrote last. */
+static bool seal_clash(struct sw_config_ctx *x, const struct sw_config_route *a,
+                       const struct sw_config_route *b, struct sw_node *node)
+{
+    const struct sw_node *at = get2(node, "session", "encrypt");
+
+    if (a->session.encrypt == b->session.encrypt || a->session.key_source != SW_KEY_COOKIE ||
+        b->session.key_source != SW_KEY_COOKIE) {
+        return false;
+    }
+    at = at != NULL ? at : node;
+    sw_config__error(x->errors, at->line, at->column,
+                     "`encrypt` is %s here and %s in line %u, and both routes have one state by "
+                     "the cookie `%.*s`; write the same, or give one another cookie name",
+                     b->session.encrypt ? "on" : "off", a->session.encrypt ? "on" : "off", a->line,
+                     SW_QARG(b->session.cookie.name));
+    return true;
+}
+
 static void check_cookies(struct sw_config_ctx *x)
 {
     const struct sw_config *c = x->config;
@@ -483,6 +636,9 @@ static void check_cookies(struct sw_config_ctx *x)
                 cookie_clash(x, a, b, x->route_nodes[j]);
                 break; /* one complaint a route */
             }
+            if (a->placement == SW_PLACE_SESSION && seal_clash(x, a, b, x->route_nodes[j])) {
+                break;
+            }
         }
     }
 }
@@ -496,6 +652,7 @@ void sw_check__all(struct sw_config_ctx *x, const struct sw_config_override *ove
     }
     check_listen(x);
     check_admin(x, override);
+    check_side(x);
     check_service(x);
     for (size_t i = 0; i < c->app_count; i++) {
         check_app(x, &c->apps[i], x->app_nodes[i]);

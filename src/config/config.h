@@ -70,6 +70,14 @@ struct sw_config_app {
 enum sw_key_source { SW_KEY_COOKIE, SW_KEY_PATH, SW_KEY_HEADER, SW_KEY_QUERY };
 enum sw_concurrency { SW_CONC_SERIAL, SW_CONC_MERGE, SW_CONC_CAS, SW_CONC_LAST };
 enum sw_replay { SW_REPLAY_IDEMPOTENT, SW_REPLAY_SAFE, SW_REPLAY_NEVER };
+enum sw_idempotency { SW_IDEM_OFF, SW_IDEM_OPTIONAL, SW_IDEM_REQUIRED };
+enum sw_idem_unknown { SW_IDEM_UNKNOWN_REJECT, SW_IDEM_UNKNOWN_RETRY };
+enum sw_idem_failed { SW_IDEM_FAILED_UNKNOWN, SW_IDEM_FAILED_STORE, SW_IDEM_FAILED_RELEASE };
+enum sw_idem_principal {
+    SW_IDEM_PRINCIPAL_VISITOR, /* the visitor's id */
+    SW_IDEM_PRINCIPAL_HEADER,
+    SW_IDEM_PRINCIPAL_ADDRESS,
+};
 enum sw_secure { SW_SECURE_AUTO, SW_SECURE_YES, SW_SECURE_NO };
 
 struct sw_config_cookie {
@@ -104,7 +112,21 @@ struct sw_config_route {
         uint32_t queue_length;
         uint64_t queue_wait_ns;
         uint32_t inline_bytes, max_bytes;
+        bool encrypt;          /* the value is encrypted with a key made of the visitor's id */
+        bool owner_subject;    /* an entity belongs to the subject of who made it */
+        struct sw_slice alarm; /* where alarms are delivered: a path; empty: none may be set */
     } session;
+    struct {
+        enum sw_idempotency mode;
+        int64_t retention_s;
+        enum sw_idem_unknown unknown;
+        enum sw_idem_failed failed; /* what a 5xx of the app means */
+        uint64_t wait_ns; /* how long a duplicate waits for the first one; 0: 409 at once */
+        enum sw_idem_principal principal;
+        struct sw_slice principal_header;
+        uint32_t answer_bytes_max; /* a longer body is not kept */
+    } idempotency;
+    uint64_t ident; /* of host, path and app: says "the same route" across restarts */
     struct {
         struct sw_config_cookie cookie;
         enum sw_on_loss on_loss;
@@ -129,6 +151,8 @@ struct sw_config {
     bool trusted_unix;
     struct sw_addr admin_addr; /* len 0: off */
     struct sw_slice admin_text, admin_token;
+    struct sw_addr side_addr; /* of the first worker's side API; len 0: off */
+    struct sw_slice side_text;
     struct sw_slice store_kind; /* "lmdb" or "memory" */
     struct sw_slice store_path;
     uint8_t sync; /* enum sw_sync of store/: always, everysec, no */
@@ -144,7 +168,7 @@ struct sw_config {
     } timeouts;
     struct {
         uint32_t connections, head_bytes, fields, target_bytes, replay_buffer_bytes;
-        uint64_t body_bytes;
+        uint64_t body_bytes, large_bytes;
     } limits;
     struct sw_config_app *apps;
     size_t app_count;

@@ -177,6 +177,8 @@ struct sw_key_row {
 };
 
 const struct sw_key_row *sw_schema__rows(size_t *ret_count);
+/* The row of that path, which must be in the table. */
+const struct sw_key_row *sw_schema__row(const char *path);
 /* Fills the keys below path (a schema path: "apps.*", "" for the top) from node. NULL: defaults. */
 void sw_schema__walk(struct sw_config_ctx *x, const char *path, struct sw_node *node);
 /* One value by its row: also for defaults and flags. False: it complained. */
@@ -199,7 +201,7 @@ sw_key_set_fn sw_set__listen, sw_set__listen_address, sw_set__trusted, sw_set__a
     sw_set__admin_address, sw_set__store, sw_set__workers, sw_set__apps, sw_set__command,
     sw_set__environment, sw_set__replicas, sw_set__servers, sw_set__server_address, sw_set__routes,
     sw_set__host, sw_set__path, sw_set__methods, sw_set__headers, sw_set__app, sw_set__key,
-    sw_set__expose;
+    sw_set__expose, sw_set__side_address, sw_set__idempotency, sw_set__principal;
 sw_key_check_fn sw_set__check_path, sw_set__check_secret, sw_set__check_url_path,
     sw_set__check_strip, sw_set__check_cookie_name, sw_set__check_cookie_path;
 

@@ -51,6 +51,20 @@ static const struct sw_key_name replays[] = {{"idempotent", SW_REPLAY_IDEMPOTENT
                                              {"never", SW_REPLAY_NEVER, false},
                                              {NULL, 0, false}};
 
+static const struct sw_key_name owners[] = {
+    {"any", false, false}, {"subject", true, false}, {NULL, 0, false}};
+static const struct sw_key_name idempotencies[] = {{"off", SW_IDEM_OFF, false},
+                                                   {"optional", SW_IDEM_OPTIONAL, false},
+                                                   {"required", SW_IDEM_REQUIRED, false},
+                                                   {NULL, 0, false}};
+static const struct sw_key_name unknowns[] = {{"reject", SW_IDEM_UNKNOWN_REJECT, false},
+                                              {"retry", SW_IDEM_UNKNOWN_RETRY, false},
+                                              {NULL, 0, false}};
+static const struct sw_key_name failures[] = {{"unknown", SW_IDEM_FAILED_UNKNOWN, false},
+                                              {"store", SW_IDEM_FAILED_STORE, false},
+                                              {"release", SW_IDEM_FAILED_RELEASE, false},
+                                              {NULL, 0, false}};
+
 /* ---- the table ----------------------------------------------------------------------------------
  */
 
@@ -102,6 +116,16 @@ const struct sw_key_row *sw_schema__rows(size_t *ret_count)
 {
     *ret_count = SW_COUNTOF(rows);
     return rows;
+}
+
+const struct sw_key_row *sw_schema__row(const char *path)
+{
+    for (size_t i = 0; i < SW_COUNTOF(rows); i++) {
+        if (strcmp(rows[i].path, path) == 0) {
+            return &rows[i];
+        }
+    }
+    SW_UNREACHABLE();
 }
 
 /* ---- paths --------------------------------------------------------------------------------------

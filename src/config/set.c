@@ -361,6 +361,25 @@ void sw_set__admin_address(struct sw_config_ctx *x, const struct sw_key_row *row
     }
 }
 
+void sw_set__side_address(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
+{
+    if (!sw_schema__want(x, row, n, SW_NODE_TEXT, "HOST:PORT, or off")) {
+        return;
+    }
+    if (sw_slice_eq(n->text, SW_S("off"))) {
+        x->config->side_addr = (struct sw_addr){.len = 0};
+        x->config->side_text = SW_S("off");
+        return;
+    }
+    if (sw_slice_starts(n->text, SW_S("unix:"))) {
+        sw_schema__bad(x, n, "`address` of `side` is HOST:PORT: apps reach it by a URL");
+        return;
+    }
+    if (sw_set__addr(x, n, "`address`", n->text, false, &x->config->side_addr)) {
+        x->config->side_text = sw_schema__keep(x, n->text);
+    }
+}
+
 /* ---- store, workers
  * ------------------------------------------------------------------------------ */
 
@@ -1018,6 +1037,43 @@ void sw_set__key(struct sw_config_ctx *x, const struct sw_key_row *row, struct s
     sw_schema__bad(x, n,
                    "`%s` needs cookie, path.NAME, header.NAME or query.NAME, and this is `%.*s`",
                    leaf(row), SW_SARG(sw_config__said(n)));
+}
+
+/* One word, or a map with the details. */
+void sw_set__idempotency(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
+{
+    const struct sw_key_row *mode = sw_schema__row("routes[].idempotency.mode");
+    struct sw_key_row word = *mode;
+
+    if (n->kind == SW_NODE_MAP) {
+        sw_schema__walk(x, row->path, n);
+        return;
+    }
+    sw_schema__walk(x, row->path, NULL); /* the details' defaults */
+    word.path = row->path;
+    (void)sw_schema__value(x, &word, n);
+}
+
+void sw_set__principal(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
+{
+    struct sw_slice header = SW_S("header."), name;
+
+    if (!sw_schema__want(x, row, n, SW_NODE_TEXT, "visitor, header.NAME or address")) {
+        return;
+    }
+    if (sw_slice_eq(n->text, SW_S("visitor"))) {
+        x->route->idempotency.principal = SW_IDEM_PRINCIPAL_VISITOR;
+    } else if (sw_slice_eq(n->text, SW_S("address"))) {
+        x->route->idempotency.principal = SW_IDEM_PRINCIPAL_ADDRESS;
+    } else if (sw_slice_starts(n->text, header) &&
+               token(name = sw_slice_tail(n->text, header.len)) && name.len <= 64) {
+        x->route->idempotency.principal = SW_IDEM_PRINCIPAL_HEADER;
+        x->route->idempotency.principal_header = sw_schema__keep(x, name);
+    } else {
+        sw_schema__bad(x, n,
+                       "`principal` needs visitor, header.NAME or address, and this is `%.*s`",
+                       SW_SARG(sw_config__said(n)));
+    }
 }
 
 void sw_set__expose(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)

@@ -1,4 +1,4 @@
-/* crypto/crypto.h - random ids, hashes, MACs, base64url, the key ring.
+/* crypto/crypto.h - random ids, hashes, MACs, seals, base64url, the key ring.
  *
  * Room       bytes + keys + wall time -> claims, or a named refusal. OpenSSL is included here (and
  *            later in io/tls.c) only. Pure but for sw_random.
@@ -27,6 +27,20 @@ void sw_hmac_sha256(const struct sw_mac_key *key, const struct sw_slice *parts, 
                     uint8_t out[32]);
 /* HKDF-SHA-256 (RFC 5869) from a 32-byte secret: a key for one purpose. */
 void sw_hkdf(const uint8_t secret[32], struct sw_slice info, uint8_t out[32]);
+
+/* Encryption with AES-256-GCM under a key used for one purpose. aad is bound to it and not stored:
+ * say where the bytes belong. Sealed bytes are SW_SEAL_BYTES longer than plain ones; their nonce is
+ * random, so at most 2^32 seals with one key. Thread-safe. */
+#define SW_SEAL_NONCE_BYTES 12 /* in front of the ciphertext */
+#define SW_SEAL_TAG_BYTES   16 /* behind it */
+#define SW_SEAL_BYTES       28
+/* out: plain.len + SW_SEAL_BYTES. plain may lie at out + SW_SEAL_NONCE_BYTES (sealed in place), or
+ * apart from it; below 2 GiB. */
+void sw_seal(const uint8_t key[32], struct sw_slice aad, struct sw_slice plain, void *out);
+/* out: sealed.len - SW_SEAL_BYTES; it may be where the ciphertext lies (opened in place), or apart.
+ * False: not sealed with this key and aad, damaged, or too short; then out is wiped. */
+SW_MUST bool sw_seal_open(const uint8_t key[32], struct sw_slice aad, struct sw_slice sealed,
+                          void *out);
 
 /* Strict base64url without padding (RFC 7515, 2): no blanks, no loose last bits. */
 #define SW_B64_LEN(n) (((n)*4 + 2) / 3)

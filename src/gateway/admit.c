@@ -72,30 +72,43 @@ static void on_granted(struct sw_post *post, void *arg)
     w->granted(w);
 }
 
+/* Would the asker wait for somebody who waits for it? */
+static bool waits_for_itself(const struct sw_admit_wait *holder, const struct sw_admit_ask *ask)
+{
+    for (size_t i = 0; i < ask->trace_count; i++) {
+        if (ask->traces[i] == holder->trace) {
+            return true;
+        }
+    }
+    return false;
+}
+
 enum sw_admitted sw_admit__enter(struct sw_admit *a, struct sw_admit_wait *w,
-                                 const struct sw_store_key *key, uint32_t queue_max,
-                                 struct sw_loop *loop, sw_admit_fn *granted)
+                                 const struct sw_admit_ask *ask)
 {
     struct shard *shard;
-    struct sw_admit_wait **bucket = bucket_of(a, key, &shard), **at;
+    struct sw_admit_wait **bucket = bucket_of(a, &ask->key, &shard), **at;
     enum sw_admitted result;
 
     SW_ASSERT(w->state == ADMIT_NONE);
     memset(w, 0, sizeof(*w));
-    w->key = *key;
-    w->loop = loop;
-    w->granted = granted;
+    w->key = ask->key;
+    w->loop = ask->loop;
+    w->granted = ask->granted;
+    w->trace = ask->trace;
     w->post.fn = on_granted;
     w->post.arg = w;
     pthread_mutex_lock(&shard->mutex);
-    at = find(bucket, key);
+    at = find(bucket, &ask->key);
     if (*at == NULL) {
         sw_list_init(&w->queue);
         w->hash_next = *bucket;
         *bucket = w;
         w->state = ADMIT_HELD;
         result = SW_ADMIT_HELD;
-    } else if ((*at)->queue_length >= queue_max) {
+    } else if (waits_for_itself(*at, ask)) {
+        result = SW_ADMIT_REENTRY;
+    } else if ((*at)->queue_length >= ask->queue_max) {
         result = SW_ADMIT_FULL;
     } else {
         sw_list_push_back(&(*at)->queue, &w->link);

@@ -280,9 +280,8 @@ static const struct sw_stream_events conn_events = {
     .sent = conn_on_sent,
 };
 
-void sw_conn__accept(struct sw_stream *s, void *arg)
+static void conn_accept(struct sw_worker *w, struct sw_stream *s, bool side)
 {
-    struct sw_worker *w = arg;
     struct sw_conn *c = sw_pool_get(&w->conns);
 
     SW_ASSERT(w->magic == SW_WORKER_MAGIC);
@@ -296,6 +295,7 @@ void sw_conn__accept(struct sw_stream *s, void *arg)
     c->state = CONN_IDLE;
     c->worker = w;
     c->stream = s;
+    c->side = side;
     sw_timer_init(&c->timer, conn_on_timer, c);
     sw_list_push_back(&w->conn_list, &c->link);
     sw_count(&w->stats->connections_total, 1);
@@ -304,4 +304,14 @@ void sw_conn__accept(struct sw_stream *s, void *arg)
     /* until its first byte a new connection has the head's time, not the longer idle time */
     sw_timer_start(w->loop, &c->timer, sw_loop_now_ns(w->loop) + w->config->timeouts.head_ns);
     sw_stream_read_start(s);
+}
+
+void sw_conn__accept(struct sw_stream *s, void *arg)
+{
+    conn_accept(arg, s, false);
+}
+
+void sw_conn__accept_side(struct sw_stream *s, void *arg)
+{
+    conn_accept(arg, s, true);
 }

@@ -51,6 +51,7 @@ size_t sw_gateway_workers(const struct sw_gateway *g);
 const struct sw_stats *sw_gateway_stats(const struct sw_gateway *g, size_t worker);
 struct sw_loop *sw_gateway_worker_loop(const struct sw_gateway *g, size_t worker);
 bool sw_gateway_ready(const struct sw_gateway *g);
+const struct sw_budget *sw_gateway_large(const struct sw_gateway *g);
 bool sw_gateway_stopping(const struct sw_gateway *g);
 uint64_t sw_gateway_log_dropped(const struct sw_gateway *g);
 
@@ -80,6 +81,13 @@ struct sw_stats {
     _Atomic uint64_t bytes_in, bytes_out;
     _Atomic uint64_t errors[SW_E_COUNT];
     _Atomic uint64_t pins_lost, commits;
+    _Atomic uint64_t claims_new,
+        claims_replayed; /* Idempotency-Key: run, answered from the store */
+    _Atomic uint64_t claims_running, claims_reused, claims_unknown; /* refused: 409, 422, 409 */
+    _Atomic uint64_t alarms_delivered, alarms_failed, alarms_dropped;
+    _Atomic uint64_t reentries; /* 423 */
+    _Atomic uint64_t by_ref;    /* states handed to the app by reference */
+    _Atomic uint64_t stages;    /* writes by the side API */
 };
 struct sw_stats_key {
     uint32_t app; /* SW_APPS_MAX: no route */
@@ -100,6 +108,10 @@ void sw_admit_free(struct sw_admit *a);
 
 struct sw_worker_options {
     struct sw_loop *loop;
+    struct sw_budget *large;  /* shared by the workers */
+    int side_fd;              /* the side API's socket of this worker; -1: none */
+    struct sw_slice side_url; /* "http://127.0.0.1:7070/state/"; lives as long as the worker */
+    bool alarms;              /* this worker delivers the alarms: one of a process */
     const struct sw_config *config;
     const struct sw_routes *routes;
     struct sw_apps *apps;

@@ -22,6 +22,7 @@
 
 struct sw_exchange;
 struct sw_tunnel;
+struct sw_alarms;
 
 /* ---- bytes that came and were not yet understood --------------------------------------------- */
 
@@ -59,6 +60,7 @@ struct sw_conn {
     bool eof;      /* the client sends no more */
     bool broken;   /* both ways */
     bool running;  /* conn_run is on the stack: it goes on, or frees */
+    bool side;     /* it came by the side API's listener: an app, not a client */
     struct sw_worker *worker;
     struct sw_stream *stream;
     struct sw_exchange *exchange;
@@ -75,6 +77,7 @@ void sw_conn__done(struct sw_conn *c, bool keep_alive, bool polite);
 /* Takes the stream away from the connection (a tunnel begins); the slot is free after it. */
 struct sw_stream *sw_conn__detach(struct sw_conn *c, struct sw_inq *ret_rest);
 void sw_conn__accept(struct sw_stream *s, void *worker);
+void sw_conn__accept_side(struct sw_stream *s, void *worker);
 void sw_conn__close(struct sw_conn *c);
 /* The worker stops: an idle connection ends, but what it was answered still goes out. */
 void sw_conn__leave(struct sw_conn *c);
@@ -94,27 +97,60 @@ struct sw_admit_wait {
     struct sw_loop *loop;
     struct sw_post post;
     sw_admit_fn *granted; /* on the waiter's loop */
+    uint64_t trace; /* says who holds the key to whoever comes back through the app; 0: none */
     enum { ADMIT_NONE, ADMIT_WAITING, ADMIT_GRANTING, ADMIT_HELD } state;
 };
-enum sw_admitted { SW_ADMIT_HELD, SW_ADMIT_WAIT, SW_ADMIT_FULL };
+enum sw_admitted { SW_ADMIT_HELD, SW_ADMIT_WAIT, SW_ADMIT_FULL, SW_ADMIT_REENTRY };
+struct sw_admit_ask {
+    struct sw_store_key key;
+    uint32_t queue_max;
+    struct sw_loop *loop;
+    sw_admit_fn *granted;
+    uint64_t trace;         /* of the asker */
+    const uint64_t *traces; /* of those on whose behalf it asks: waiting for one of them would be
+                               for ever (SW_ADMIT_REENTRY) */
+    size_t trace_count;
+};
 enum sw_admitted sw_admit__enter(struct sw_admit *a, struct sw_admit_wait *w,
-                                 const struct sw_store_key *key, uint32_t queue_max,
-                                 struct sw_loop *loop, sw_admit_fn *granted);
+                                 const struct sw_admit_ask *ask);
 /* Gives the key to the next in line. */
 void sw_admit__leave(struct sw_admit *a, struct sw_admit_wait *w);
 /* Out of the line. False: it was granted in this moment; `granted` will still be called and must
  * leave. */
 SW_MUST bool sw_admit__cancel(struct sw_admit *a, struct sw_admit_wait *w);
 
+/* ---- bodies that must be here as a whole (whole.c) --------------------------------------------
+ */
+
+struct sw_whole; /* memory of the large budget that can be sent like a buffer; counted references */
+struct sw_gather {
+    struct sw_whole *whole;
+    size_t len, max;
+    bool full; /* there was more than max: what is here is the beginning */
+};
+/* Room for `expect` bytes at least; it grows up to max. SW_E_LARGE_FULL. */
+SW_MUST enum sw_err sw_gather__begin(struct sw_gather *g, struct sw_worker *w, size_t expect,
+                                     size_t max);
+/* Adds a piece of at most SW_BUF_BYTES as a whole; `full` is set when that makes it more than max:
+ * add no more then. SW_E_LARGE_FULL. */
+SW_MUST enum sw_err sw_gather__add(struct sw_gather *g, struct sw_worker *w, struct sw_slice data);
+void sw_gather__drop(struct sw_gather *g);
+struct sw_slice sw_gather__bytes(const struct sw_gather *g);
+/* The same as a buffer, borrowed. */
+struct sw_buf *sw_gather__buf(const struct sw_gather *g);
+
 /* ---- the exchange ---------------------------------------------------------------------------- */
 
 enum sw_ex_state {
     EX_ROUTE,   /* head -> route, placement, key */
+    EX_SIDE,    /* the side API: an app asks for the state of another exchange */
+    EX_CLAIM,   /* the idempotency key: new, running, done */
     EX_ADMIT,   /* in the queue of the key */
     EX_LOAD,    /* the state */
     EX_PICK,    /* an instance */
     EX_CONNECT, /* a connection to it */
     EX_AWAIT,   /* the request is on its way; the head of the answer is awaited */
+    EX_GATHER,  /* the answer's body, where the commit needs it */
     EX_COMMIT,  /* the output gate: the update becomes durable */
     EX_SEND,    /* the answer goes to the client */
     EX_DONE,    /* over for the client; waits for what others still hold */
@@ -122,6 +158,28 @@ enum sw_ex_state {
 };
 
 enum sw_ex_next { EX_GO, EX_WAIT };
+
+#define SW_TRACES_MAX 16 /* apps that call each other through the gateway, one in the other */
+
+/* The idempotency key of an exchange (claim.c). */
+struct sw_ex_claim {
+    uint8_t phase; /* claim.c's */
+    bool live;     /* the record says RUNNING, and it is this exchange that runs */
+    bool pending;  /* the store works for it */
+    bool waiting;  /* in the line of the claim's key */
+    bool refused;  /* another one runs: only its fingerprint is of interest */
+    bool ending;   /* its last write was submitted alone */
+    struct sw_admit_wait wait;
+    struct sw_store_key key;
+    uint8_t fingerprint[32];
+    uint32_t attempt;
+    struct sw_version version; /* of the record */
+    struct sw_store_load load;
+    struct sw_store_commit *commit;
+    struct sw_write write; /* how it ends: goes along with the state's commit, or alone */
+    void *memory;          /* of the large budget: a stored answer, or one to be stored */
+    struct sw_claim found;
+};
 
 struct sw_exchange {
     uint32_t magic;
@@ -158,6 +216,14 @@ struct sw_exchange {
     struct sw_upstream_wait wait;
     struct sw_stream *upstream;
     struct sw_inq up_in;
+    struct sw_gather gather; /* the answer's body, or of the side API the request's */
+    bool gathering;          /* the commit needs the answer's body */
+    bool enveloped;          /* that body is a commit envelope */
+    bool gather_sent;
+    struct sw_envelope *envelope; /* in the arena */
+    void *envelope_memory;        /* of the large budget */
+    struct sw_head unwrapped;     /* the envelope's response */
+    struct sw_head *answer;       /* what goes to the client: the response, or unwrapped */
     size_t up_scanned;
     bool up_reused; /* an idle connection: it may have died unseen */
     bool up_eof, up_broken;
@@ -182,8 +248,9 @@ struct sw_exchange {
     bool lone; /* GET or HEAD with a body: some readers take the body for the next
                   request, so neither connection is used again (RFC 9110, 9.3.1) */
     bool upgraded;
-    enum sw_err err; /* why it ended otherwise than in order */
-    unsigned status; /* what the client was told */
+    enum sw_err err;         /* why it ended otherwise than in order */
+    unsigned status;         /* what the client was told */
+    unsigned status_instead; /* of an error, where the side API tells it otherwise; 0: its own */
     uint64_t bytes_in, bytes_out;
 
     /* waits of others: the slot is free when none is left */
@@ -192,6 +259,26 @@ struct sw_exchange {
     bool admit_pending, ask_pending, wait_pending;
     uint32_t reruns; /* a safe request that wrote met a conflict: once more, exclusively */
     bool logged;
+    bool ever_sent; /* some instance may have begun with the request */
+    bool ref_tried; /* an instance refused the state in a header: it got it by reference */
+
+    /* Nobody to answer: an alarm is delivered (alarms.c). */
+    struct sw_alarms *alarms;
+    struct sw_alarm alarm;
+    struct sw_store_key alarm_key;
+    bool alarm_failing; /* the failure is being written */
+
+    struct sw_ex_claim claim;
+
+    /* Who waits for whom: on whose behalf this request comes, and its own token. */
+    uint64_t traces[SW_TRACES_MAX];
+    size_t trace_count;
+    uint64_t trace;
+
+    /* The side API: what the app may ask for while this runs; and is this such a call itself? */
+    struct sw_link side_link; /* in the worker's table, by the capability */
+    uint8_t side_cap[16];
+    bool side;
 
     struct sw_timer timer;
     uint64_t begin_ns, deadline_ns, wait_until_ns;
@@ -203,6 +290,9 @@ struct sw_exchange {
 struct sw_exchange *sw_exchange__new(struct sw_conn *c); /* a slot to parse into; NULL: none */
 void sw_exchange__put(struct sw_exchange *x);            /* back, unused */
 void sw_exchange__start(struct sw_exchange *x, struct sw_buf *buf);
+/* One without a client, for an alarm: the caller filled in what ROUTE finds. NULL: no slot. */
+struct sw_exchange *sw_exchange__new_alarm(struct sw_worker *w, struct sw_alarms *alarms);
+void sw_exchange__start_alarm(struct sw_exchange *x);
 /* More body bytes are in conn->in, or the client ended. */
 void sw_exchange__client(struct sw_exchange *x);
 /* What was queued for the client is out. */
@@ -212,6 +302,74 @@ void sw_exchange__refuse(struct sw_exchange *x, struct sw_buf *buf, enum sw_err 
 /* As at a crash: everything is let go, nobody is called. */
 void sw_exchange__drop(struct sw_exchange *x);
 
+/* ---- between the files of the exchange --------------------------------------------------------
+ */
+
+/* exchange.c: the machine */
+enum sw_ex_next sw_ex__to(struct sw_exchange *x, enum sw_ex_state next);
+void sw_ex__timer(struct sw_exchange *x, uint64_t deadline_ns);
+/* Over. keep_alive: the connection takes the next request; polite: it ends, but the answer is
+ * delivered first. */
+enum sw_ex_next sw_ex__finish(struct sw_exchange *x, bool keep_alive, bool polite);
+/* An answer of ours, or the end of the connection when the head is out already. */
+enum sw_ex_next sw_ex__fail(struct sw_exchange *x, enum sw_err err);
+/* The one loop that calls the steps. */
+void sw_ex__run(struct sw_exchange *x);
+void sw_ex__log(struct sw_exchange *x);
+void sw_ex__leave_queue(struct sw_exchange *x);
+/* Is there neither a client nor anybody else who waits for the outcome? */
+static inline bool sw_ex__nobody(const struct sw_exchange *x)
+{
+    return x->conn == NULL && x->alarms == NULL;
+}
+/* What an attempt says about its instance. */
+enum sw_ex_said { SAID_NOTHING, SAID_WELL, SAID_ILL };
+/* Ends the attempt: the connection goes back or away, the instance is told how it went. */
+void sw_ex__release_instance(struct sw_exchange *x, bool reusable, enum sw_ex_said said);
+
+/* ex_before.c: ROUTE, ADMIT, LOAD, PICK */
+enum sw_ex_next sw_ex__route(struct sw_exchange *x);
+enum sw_ex_next sw_ex__admit(struct sw_exchange *x);
+enum sw_ex_next sw_ex__load(struct sw_exchange *x);
+enum sw_ex_next sw_ex__pick(struct sw_exchange *x);
+void sw_ex__ask_init(struct sw_exchange *x);
+/* ex_app.c: CONNECT, AWAIT, GATHER */
+enum sw_ex_next sw_ex__connect(struct sw_exchange *x);
+enum sw_ex_next sw_ex__await(struct sw_exchange *x);
+enum sw_ex_next sw_ex__gather(struct sw_exchange *x);
+enum sw_ex_next sw_ex__attempt_failed(struct sw_exchange *x, enum sw_err err);
+void sw_ex__await_timer(struct sw_exchange *x);
+/* ex_after.c: COMMIT, SEND */
+enum sw_ex_next sw_ex__commit(struct sw_exchange *x);
+enum sw_ex_next sw_ex__send(struct sw_exchange *x);
+/* claim.c: CLAIM, and how a claim ends */
+enum sw_ex_next sw_ex__claim(struct sw_exchange *x);
+/* Before the commit of an answer: how the claim ends, as a write in ask.join. */
+SW_MUST enum sw_err sw_claim__answered(struct sw_exchange *x);
+/* That answer is not wanted: the request runs again. */
+void sw_claim__forget(struct sw_exchange *x);
+/* The placement did not take the write along: alone. WAIT; then claim.ending, and __ended tells. */
+enum sw_ex_next sw_claim__commit(struct sw_exchange *x);
+SW_MUST enum sw_err sw_claim__ended(struct sw_exchange *x);
+/* It is durable by the state's commit. */
+void sw_claim__joined(struct sw_exchange *x);
+/* The exchange ends otherwise: the claim is released or doubted. True: not yet, claim.pending. */
+bool sw_claim__settle(struct sw_exchange *x);
+void sw_claim__leave(struct sw_exchange *x);   /* the key goes to who waits for it */
+void sw_claim__drop(struct sw_exchange *x);    /* its memory */
+void sw_claim__abandon(struct sw_exchange *x); /* as at a crash: no callback comes any more */
+/* side.c */
+enum sw_ex_next sw_ex__side(struct sw_exchange *x);
+void sw_side__open(struct sw_exchange *x);  /* fills ask.ref_url */
+void sw_side__close(struct sw_exchange *x); /* the capability is dead */
+
+/* alarms.c: looks for what is due, and has it delivered. NULL: no memory. */
+struct sw_alarms *sw_alarms__new(struct sw_worker *w);
+void sw_alarms__free(struct sw_alarms *a);
+void sw_alarms__stop(struct sw_alarms *a); /* begins nothing more */
+/* Its exchange is over. */
+void sw_alarms__done(struct sw_alarms *a, struct sw_exchange *x, bool delivered);
+
 /* relay.c: bodies */
 enum sw_err sw_relay__request(struct sw_exchange *x);  /* conn->in -> held -> upstream */
 enum sw_err sw_relay__response(struct sw_exchange *x); /* up_in -> client */
@@ -220,6 +378,11 @@ SW_MUST enum sw_err sw_relay__small(struct sw_exchange *x, struct sw_stream *to,
 
 /* respond.c: our own answers, composed heads */
 SW_MUST enum sw_err sw_respond__own(struct sw_exchange *x, enum sw_err err);
+/* A complete answer of ours: lines with their ends, and a body in buf (NULL: none). */
+SW_MUST enum sw_err sw_respond__whole(struct sw_exchange *x, unsigned status, struct sw_slice lines,
+                                      struct sw_buf *buf, struct sw_slice body);
+/* "HTTP/1.1 100 Continue": the gateway itself wants the body. */
+SW_MUST enum sw_err sw_respond__continue(struct sw_exchange *x);
 SW_MUST enum sw_err sw_respond__head(struct sw_exchange *x);
 SW_MUST enum sw_err sw_respond__interim(struct sw_exchange *x);
 SW_MUST enum sw_err sw_request__head(struct sw_exchange *x);
@@ -251,6 +414,7 @@ void sw_tunnel__close(struct sw_tunnel *t);
 
 /* ---- the worker ------------------------------------------------------------------------------ */
 
+#define SW_SIDE_BUCKETS 1024
 struct sw_worker {
     uint32_t magic;
     struct sw_loop *loop;
@@ -270,6 +434,10 @@ struct sw_worker {
     size_t arena_bytes, slot_bytes;
     char date[29];
     int64_t date_unix_s;
+    struct sw_listener *side_listener;
+    struct sw_slice side_url;
+    struct sw_link *side_table; /* SW_SIDE_BUCKETS lists of exchanges */
+    struct sw_alarms *alarms;   /* NULL: another worker's */
     bool stopping;
     struct sw_timer stop_timer;
     uint64_t stop_deadline_ns;
@@ -277,6 +445,10 @@ struct sw_worker {
     void *stopped_arg;
     struct sw_stats *stats;
 };
+static inline uint64_t sw_ex__now_ns(const struct sw_exchange *x)
+{
+    return sw_loop_now_ns(x->worker->loop);
+}
 struct sw_slice sw_worker__date(struct sw_worker *w);
 /* While stopping: is that the last one? */
 void sw_worker__check_stopped(struct sw_worker *w);

@@ -19,6 +19,7 @@
 #define MAIN_STREAMS_MAX  2048
 #define EXIT_START_FAILED 3
 #define TELL_WAIT_MS      2000
+#define SIDE_BACKLOG      1024
 
 struct thread {
     struct sw_gateway *gateway;
@@ -28,6 +29,8 @@ struct thread {
     bool running;
     struct sw_post stop, stopped;
     uint64_t stop_deadline_ns;
+    int side_fd; /* -1: none */
+    char side_url[SW_ADDR_TEXT_MAX + 32];
 };
 
 struct sw_gateway {
@@ -38,6 +41,7 @@ struct sw_gateway {
     struct sw_apps *apps;
     struct sw_life *life;
     struct sw_admit *admit;
+    struct sw_budget large;
     struct sw_access *access;
     struct sw_loop *loop; /* main */
     struct sw_stream *control;
@@ -91,6 +95,11 @@ struct sw_loop *sw_gateway_worker_loop(const struct sw_gateway *g, size_t worker
 bool sw_gateway_ready(const struct sw_gateway *g)
 {
     return g->ready && sw_apps_ready(g->apps);
+}
+
+const struct sw_budget *sw_gateway_large(const struct sw_gateway *g)
+{
+    return &g->large;
 }
 
 bool sw_gateway_stopping(const struct sw_gateway *g)
@@ -252,6 +261,28 @@ static bool uses(const struct sw_config *c, enum sw_placement_kind kind)
     return false;
 }
 
+/* Idempotency keys are records too, whatever the placement. */
+static bool keeps_claims(const struct sw_config *c)
+{
+    for (size_t i = 0; i < c->route_count; i++) {
+        if (c->routes[i].idempotency.mode != SW_IDEM_OFF) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool keeps_large(const struct sw_config *c)
+{
+    for (size_t i = 0; i < c->route_count; i++) {
+        if (c->routes[i].placement == SW_PLACE_SESSION &&
+            c->routes[i].session.max_bytes > c->routes[i].session.inline_bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int start_failed(const char *what, const char *why)
 {
     sw_log(SW_LOG_ERROR, "%s: %s", what, why);
@@ -294,7 +325,7 @@ static int open_store(struct sw_gateway *g)
     const char *why = "no memory";
     enum sw_err err;
 
-    if (!uses(c, SW_PLACE_SESSION)) {
+    if (!uses(c, SW_PLACE_SESSION) && !keeps_claims(c)) {
         return 0;
     }
     err = sw_slice_eq(c->store_kind, SW_S("memory")) ? sw_store_open_mem(&opt, &g->store)
@@ -339,6 +370,45 @@ static int open_keys(struct sw_gateway *g)
     return 0;
 }
 
+/* The side API's socket of one worker: each has a port of its own, so that a call arrives where its
+ * exchange is. */
+static int open_side(struct sw_gateway *g, struct thread *t, size_t index)
+{
+    struct sw_addr addr = g->config->side_addr;
+    socklen_t len = sizeof(addr.in6);
+    char text[SW_ADDR_TEXT_MAX];
+    struct sw_out out = sw_out_init(t->side_url, sizeof(t->side_url));
+    struct sw_slice shown;
+    enum sw_err err;
+
+    t->side_fd = -1;
+    if (addr.len == 0 || !keeps_large(g->config)) {
+        return 0;
+    }
+    if (sw_addr_port(&addr) > 0) {
+        if (sw_addr_port(&addr) + index > UINT16_MAX) {
+            return start_failed("side", "the workers need more ports than there are from this one");
+        }
+        sw_addr_set_port(&addr, (uint16_t)(sw_addr_port(&addr) + index));
+    }
+    shown = sw_addr_text(&addr, text);
+    err = sw_listen_socket(&addr, false, SIDE_BACKLOG, &t->side_fd);
+    if (err != SW_OK) {
+        sw_log(SW_LOG_ERROR, "side: cannot listen on %.*s: %s; name another address in `side`",
+               SW_SARG(shown), sw_err_text(err));
+        return EXIT_START_FAILED;
+    }
+    if (getsockname(t->side_fd, &addr.sa, &len) != 0) {
+        return start_failed("side", strerror(errno));
+    }
+    addr.len = len;
+    sw_out_lit(&out, "http://");
+    sw_out_slice(&out, sw_addr_text(&addr, text));
+    sw_out_lit(&out, "/state/");
+    t->side_url[out.len] = '\0';
+    return 0;
+}
+
 static uint32_t share(uint32_t total, size_t parts)
 {
     return (uint32_t)SW_MAX((total + parts - 1) / parts, (size_t)16);
@@ -363,10 +433,17 @@ static int open_worker(struct sw_gateway *g, size_t index, const struct sw_gatew
         .index = index,
         .connections_max = connections,
         .exchanges_max = SW_MIN(connections, 16384u),
+        .large = &g->large,
+        .alarms = index == 0,
     };
     enum sw_err err;
 
     t->gateway = g;
+    if (open_side(g, t, index) != 0) {
+        return EXIT_START_FAILED;
+    }
+    opt.side_fd = t->side_fd;
+    opt.side_url = sw_slice_cstr(t->side_url);
     sw_worker_loop_options(g->config, connections, &loop_opt);
     err = sw_loop_new(&loop_opt, &t->loop);
     if (err != SW_OK) {
@@ -410,6 +487,7 @@ static int open_all(struct sw_gateway *g, const struct sw_gateway_start *start)
         return failed;
     }
     opt.engine = g->config->engine;
+    sw_budget_init(&g->large, g->config->limits.large_bytes);
     if (sw_loop_new(&opt, &g->loop) != SW_OK) {
         return start_failed("event loop", "could not be made");
     }
@@ -466,6 +544,9 @@ static void close_all(struct sw_gateway *g)
     for (size_t i = 0; i < SW_COUNTOF(g->threads); i++) {
         if (g->threads[i].worker != NULL) {
             sw_worker_free(g->threads[i].worker);
+        }
+        if (g->threads[i].gateway != NULL && g->threads[i].side_fd >= 0) {
+            close(g->threads[i].side_fd);
         }
     }
     if (g->life != NULL) {

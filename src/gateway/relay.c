@@ -231,11 +231,35 @@ enum sw_err sw_relay__request(struct sw_exchange *x)
 
 /* ---- answer ---------------------------------------------------------------------------------- */
 
+/* What was gathered for the commit goes first; often it is all. */
+static enum sw_err send_gathered(struct sw_exchange *x, struct sw_stream *to)
+{
+    struct sw_slice bytes = sw_gather__bytes(&x->gather);
+    enum sw_err err = SW_OK;
+
+    if (!x->gathering || x->gather_sent) {
+        return SW_OK;
+    }
+    x->gather_sent = true;
+    if (!x->gather.full && x->answer_framing == SW_FRAMING_NONE) {
+        x->answer_done = true;
+        return SW_OK;
+    }
+    if (bytes.len > 0) {
+        err = send_payload(x, to, x->answer_framing, sw_gather__buf(&x->gather), bytes);
+        x->bytes_out += bytes.len;
+    }
+    return err;
+}
+
 enum sw_err sw_relay__response(struct sw_exchange *x)
 {
     struct sw_stream *to = x->conn->stream;
-    enum sw_err err;
+    enum sw_err err = send_gathered(x, to);
 
+    if (err != SW_OK) {
+        return err;
+    }
     while (!x->answer_done && x->up_in.first != NULL) {
         struct sw_piece *p = x->up_in.first;
         struct sw_body_fed fed;

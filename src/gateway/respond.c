@@ -3,6 +3,9 @@
  */
 #include "gateway/gateway_priv.h"
 
+#define OWN_BODY_BYTES   512u
+#define LINES_BYTES      1024u /* names and short values of our own lines */
+#define ALARM_LINE_BYTES (SW_ALARM_ID_BYTES_MAX + 2 * SW_ALARM_DATA_BYTES_MAX + 64)
 #define HEAD_SLACK_BYTES 1024u /* status or request line, Via, Forwarded, Date, framing */
 
 /* A buffer that holds what another head held, and our lines. */
@@ -21,7 +24,9 @@ enum sw_err sw_request__head(struct sw_exchange *x)
     const struct sw_config_route *route = x->routed.route;
     const struct sw_field *host = sw_head_find(&x->request, SW_FIELD_HOST);
     size_t mark = sw_arena_mark(&x->arena);
-    size_t cap = x->ask.state.len + x->ask.key_text.len + route->strip.len + 640;
+    size_t cap = (x->ask.state.ptr == NULL ? 0 : x->ask.state.len) + x->ask.key_text.len +
+                 route->strip.len + x->ask.ref_url.len + x->ask.trace.len +
+                 (x->ask.alarm == NULL ? 0 : ALARM_LINE_BYTES) + LINES_BYTES;
     char *text = sw_arena_bytes(&x->arena, cap);
     struct sw_out lines = sw_out_init(text, cap), out;
     struct sw_slice own[SW_OWN_COOKIES_MAX];
@@ -42,6 +47,16 @@ enum sw_err sw_request__head(struct sw_exchange *x)
     struct sw_buf *buf;
     enum sw_err err;
 
+    if (x->ask.state_present &&
+        x->ask.state.len > sw_app_inline_bytes(x->worker->apps, route->app)) {
+        x->ask.by_ref = true; /* its server was found not to take so long a header */
+    }
+    if (x->ask.state_present && (x->ask.by_ref || x->ask.state.ptr == NULL)) {
+        if (x->ask.ref_url.len == 0) {
+            return SW_E_STATE_LARGE; /* never a part of it */
+        }
+        sw_count(&x->worker->stats->by_ref, 1);
+    }
     if (text == NULL ||
         !sw_handoff_put(
             &lines, &x->ask,
@@ -77,10 +92,13 @@ enum sw_err sw_request__head(struct sw_exchange *x)
 /* How the answer's body goes on to this client. */
 static enum sw_framing answer_framing(const struct sw_exchange *x)
 {
-    switch (x->response.framing) {
+    if (x->gathering && !x->gather.full && x->answer->framing != SW_FRAMING_NONE) {
+        return SW_FRAMING_LENGTH; /* all of it is here */
+    }
+    switch (x->answer->framing) {
     case SW_FRAMING_NONE:
     case SW_FRAMING_LENGTH:
-        return x->response.framing;
+        return x->answer->framing;
     case SW_FRAMING_CHUNKED:
     case SW_FRAMING_CLOSE:
         return x->request.minor >= 1 ? SW_FRAMING_CHUNKED : SW_FRAMING_CLOSE;
@@ -140,7 +158,7 @@ static enum sw_err send_head(struct sw_exchange *x, const struct sw_forward_resp
 /* Trailers of the answer are gathered only where they can go on. */
 static struct sw_out *trailer_out(struct sw_exchange *x)
 {
-    if (x->answer_framing != SW_FRAMING_CHUNKED || x->response.framing != SW_FRAMING_CHUNKED) {
+    if (x->answer_framing != SW_FRAMING_CHUNKED || x->answer->framing != SW_FRAMING_CHUNKED) {
         return NULL;
     }
     x->trailer_text = sw_arena_bytes(&x->arena, SW_TRAILER_BYTES_MAX);
@@ -153,7 +171,8 @@ static struct sw_out *trailer_out(struct sw_exchange *x)
 
 enum sw_err sw_respond__head(struct sw_exchange *x)
 {
-    struct sw_forward_response f = {.head = &x->response};
+    const struct sw_head *answer = x->answer;
+    struct sw_forward_response f = {.head = answer};
 
     x->answer_framing = answer_framing(x);
     x->keep_alive = x->keep_alive && x->body_in_done && x->answer_framing != SW_FRAMING_CLOSE &&
@@ -163,15 +182,17 @@ enum sw_err sw_respond__head(struct sw_exchange *x)
     }
     f.private_cache = x->ask.sets_cookie;
     f.framing = x->answer_framing;
-    f.length = x->response.length;
+    f.length = x->gathering && !x->gather.full ? x->gather.len : answer->length;
     f.keep_alive = x->keep_alive;
     f.client_minor = x->request.minor;
     f.keep_upgrade = x->upgraded;
-    f.head_request = x->request.method == SW_METHOD_HEAD || x->response.status == 304;
-    x->status = x->response.status;
-    sw_body_init(&x->response_body, &x->response, UINT64_MAX, true, trailer_out(x));
-    x->answer_done = x->response.framing == SW_FRAMING_NONE ||
-                     (x->response.framing == SW_FRAMING_LENGTH && x->response.length == 0);
+    f.head_request = x->request.method == SW_METHOD_HEAD || answer->status == 304;
+    x->status = answer->status;
+    if (!x->gathering) {
+        sw_body_init(&x->response_body, answer, UINT64_MAX, true, trailer_out(x));
+        x->answer_done = answer->framing == SW_FRAMING_NONE ||
+                         (answer->framing == SW_FRAMING_LENGTH && answer->length == 0);
+    }
     return send_head(x, &f);
 }
 
@@ -190,48 +211,131 @@ enum sw_err sw_respond__interim(struct sw_exchange *x)
     return send_head(x, &f);
 }
 
-/* Which of our answers may be tried again, and when. */
-static const char *retry_after(unsigned status)
+enum sw_err sw_respond__continue(struct sw_exchange *x)
 {
-    return status == 503 ? "Retry-After: 1\r\n" : "";
+    x->request.expect_continue = false; /* it is answered: the app need not */
+    if (x->request.minor == 0) {
+        return SW_OK; /* RFC 9110, 10.1.1 */
+    }
+    return sw_stream_send(x->conn->stream, NULL, SW_S("HTTP/1.1 100 Continue\r\n\r\n"));
+}
+
+enum sw_err sw_respond__whole(struct sw_exchange *x, unsigned status, struct sw_slice lines,
+                              struct sw_buf *body_buf, struct sw_slice body)
+{
+    struct sw_slice reason = sw_http_reason(status), date = sw_worker__date(x->worker);
+    bool bare = status == 204 || status == 304;
+    struct sw_buf *buf =
+        sw_buf_get(x->worker->loop, SW_MAX(lines.len + x->ask.client_lines.len + HEAD_SLACK_BYTES,
+                                           (size_t)SW_BUF_BYTES));
+    struct sw_out out;
+    enum sw_err err;
+
+    if (buf == NULL) {
+        return SW_E_NO_BUFFERS;
+    }
+    x->own_answer = true;
+    x->keep_alive = x->keep_alive && x->body_in_done && !x->worker->stopping;
+    x->status = status;
+    out = sw_out_init(buf->data, buf->cap);
+    sw_out_printf(&out, "HTTP/1.1 %u %.*s\r\nDate: %.*s\r\n", status, SW_SARG(reason),
+                  SW_SARG(date));
+    if (!bare) {
+        sw_out_printf(&out, "Content-Length: %zu\r\n", body.len);
+    }
+    sw_out_cstr(&out, x->keep_alive ? (x->request.minor == 0 ? "Connection: keep-alive\r\n" : "")
+                                    : "Connection: close\r\n");
+    sw_out_slice(&out, lines);
+    sw_out_slice(&out, x->ask.client_lines);
+    sw_out_lit(&out, "\r\n");
+    err =
+        out.overflowed ? SW_E_NO_BUFFERS : sw_stream_send(x->conn->stream, buf, sw_out_done(&out));
+    if (err == SW_OK && !bare && body.len > 0 && x->request.method != SW_METHOD_HEAD) {
+        err = sw_stream_send(x->conn->stream, body_buf, body);
+        x->bytes_out += body.len;
+    }
+    sw_buf_unref(buf);
+    x->answer_head_sent = true;
+    x->answer_done = true;
+    return err;
+}
+
+/* Which of our answers may be tried again, and when. */
+static const char *retry_after(unsigned status, enum sw_err err)
+{
+    return status == 503 || err == SW_E_IDEM_RUNNING ? "Retry-After: 1\r\n" : "";
+}
+
+/* The errors of Idempotency-Key are problem documents (RFC 9457), as its draft asks. */
+static bool is_problem(enum sw_err err)
+{
+    switch (err) {
+    case SW_E_IDEM_MISSING:
+    case SW_E_IDEM_SYNTAX:
+    case SW_E_IDEM_PRINCIPAL:
+    case SW_E_IDEM_RUNNING:
+    case SW_E_IDEM_UNKNOWN:
+    case SW_E_IDEM_REUSED:
+    case SW_E_IDEM_TOO_LARGE:
+    case SW_E_IDEM_STORE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+#define PROBLEM_TYPE "https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/#"
+
+static void put_problem(struct sw_out *out, enum sw_err err, unsigned status)
+{
+    sw_out_printf(out, "{\"type\":\"" PROBLEM_TYPE "%s\",\"title\":\"%s\",\"status\":%u%s}\n",
+                  sw_err_label(err), sw_err_text(err), status,
+                  err == SW_E_IDEM_UNKNOWN ? ",\"state\":\"unknown\"" : "");
 }
 
 enum sw_err sw_respond__own(struct sw_exchange *x, enum sw_err err)
 {
-    unsigned status = sw_err_status(err);
-    struct sw_slice reason = sw_http_reason(status), lines = x->ask.client_lines;
-    struct sw_slice date = sw_worker__date(x->worker);
-    const char *text = sw_err_text(err);
+    unsigned status = x->status_instead != 0 ? x->status_instead : sw_err_status(err);
+    struct sw_slice lines = x->ask.client_lines;
+    struct sw_slice reason = sw_http_reason(status), date = sw_worker__date(x->worker);
     struct sw_buf *buf = sw_buf_get(x->worker->loop, SW_BUF_BYTES);
-    bool head_request = x->request.method == SW_METHOD_HEAD;
-    struct sw_out out;
+    bool problem = is_problem(err);
+    char text[OWN_BODY_BYTES];
+    struct sw_out out, body = sw_out_init(text, sizeof(text));
     enum sw_err sent;
 
     SW_ASSERT(status >= 400);
     if (buf == NULL) {
         return SW_E_NO_BUFFERS;
     }
+    if (problem) {
+        put_problem(&body, err, status);
+    } else {
+        sw_out_printf(&body, "stateway: %s.\n", sw_err_text(err));
+    }
     x->keep_alive = x->keep_alive && x->body_in_done && !x->worker->stopping;
     x->status = status;
     out = sw_out_init(buf->data, buf->cap);
     sw_out_printf(&out,
-                  "HTTP/1.1 %u %.*s\r\nDate: %.*s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+                  "HTTP/1.1 %u %.*s\r\nDate: %.*s\r\nContent-Type: %s\r\n"
                   "Content-Length: %zu\r\nCache-Control: no-store\r\nStateway-Error: %s\r\n%s%s",
                   status, SW_SARG(reason), SW_SARG(date),
-                  strlen(text) + sizeof("stateway: .\n") - 1, sw_err_label(err),
-                  retry_after(status),
+                  problem ? "application/problem+json\r\nContent-Language: en"
+                          : "text/plain; charset=utf-8",
+                  body.len, sw_err_label(err), retry_after(status, err),
                   x->keep_alive ? (x->request.minor == 0 ? "Connection: keep-alive\r\n" : "")
                                 : "Connection: close\r\n");
     sw_out_slice(&out, x->extra_lines);
     sw_out_slice(&out,
                  lines); /* a dropped pin; or an id that is new already, though its answer failed */
     sw_out_lit(&out, "\r\n");
-    if (!head_request) {
-        sw_out_printf(&out, "stateway: %s.\n", text);
-        x->bytes_out += strlen(text);
+    if (x->request.method != SW_METHOD_HEAD) {
+        sw_out_slice(&out, sw_out_done(&body));
+        x->bytes_out += body.len;
     }
-    sent =
-        out.overflowed ? SW_E_NO_BUFFERS : sw_stream_send(x->conn->stream, buf, sw_out_done(&out));
+    sent = out.overflowed || body.overflowed
+               ? SW_E_NO_BUFFERS
+               : sw_stream_send(x->conn->stream, buf, sw_out_done(&out));
     sw_buf_unref(buf);
     x->answer_head_sent = true;
     x->answer_done = true;

@@ -27,8 +27,9 @@ static size_t arena_bytes(const struct sw_config *config)
             inline_max = SW_MAX(inline_max, (size_t)config->routes[i].session.inline_bytes);
         }
     }
-    /* the state, what is merged into it, the result; once more for each of a few merge rounds */
-    return ARENA_BASE_BYTES + 4 * inline_max;
+    /* the state, what is merged into it, the result; once more for each of a few merge rounds; the
+     * alarms, as they were and as they will be, and what an envelope says */
+    return ARENA_BASE_BYTES + 4 * inline_max + 3 * SW_EXTRA_BYTES_MAX + sizeof(struct sw_envelope);
 }
 
 static size_t head_bytes_max(const struct sw_config *config)
@@ -40,8 +41,8 @@ static size_t head_bytes_max(const struct sw_config *config)
             inline_max = SW_MAX(inline_max, (size_t)config->routes[i].session.inline_bytes);
         }
     }
-    /* the client's head, our lines (Stateway-State included), trailers */
-    return config->limits.head_bytes + inline_max + 4096;
+    /* the client's head, our lines (Stateway-State, an alarm's data), trailers */
+    return config->limits.head_bytes + inline_max + 8192;
 }
 
 void sw_worker_loop_options(const struct sw_config *config, uint32_t connections_max,
@@ -102,8 +103,9 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
     w->access = opt->access;
     w->index = opt->index;
     sw_rng_seed(&w->rng, opt->seed);
-    w->env =
-        (struct sw_place_env){opt->loop, opt->store, opt->keys, opt->apps, &w->rng, opt->config};
+    w->env = (struct sw_place_env){opt->loop, opt->store,  opt->keys, opt->apps,
+                                   &w->rng,   opt->config, opt->large};
+    w->side_url = opt->side_url;
     sw_list_init(&w->conn_list);
     sw_list_init(&w->exchange_list);
     sw_list_init(&w->tunnel_list);
@@ -111,7 +113,11 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
     w->arena_bytes = arena_bytes(opt->config);
     w->slot_bytes = (sizeof(struct sw_exchange) + 15) / 16 * 16 + fields + w->arena_bytes;
     w->stats = calloc(1, sizeof(*w->stats));
-    if (w->stats == NULL ||
+    w->side_table = calloc(SW_SIDE_BUCKETS, sizeof(*w->side_table));
+    for (size_t i = 0; w->side_table != NULL && i < SW_SIDE_BUCKETS; i++) {
+        sw_list_init(&w->side_table[i]);
+    }
+    if (w->stats == NULL || w->side_table == NULL ||
         !sw_pool_init(&w->conns, sizeof(struct sw_conn), opt->connections_max) ||
         !sw_pool_init(&w->exchanges, w->slot_bytes, opt->exchanges_max) ||
         !sw_pool_init(&w->tunnels, sizeof(struct sw_tunnel), opt->connections_max) ||
@@ -133,6 +139,20 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
         }
         w->listener_count++;
     }
+    if (opt->side_fd >= 0) {
+        err = sw_listener_open(opt->loop, opt->side_fd, sw_conn__accept_side, w, &w->side_listener);
+        if (err != SW_OK) {
+            sw_worker_free(w);
+            return err;
+        }
+    }
+    if (opt->alarms && opt->store != NULL) {
+        w->alarms = sw_alarms__new(w);
+        if (w->alarms == NULL) {
+            sw_worker_free(w);
+            return SW_E_NO_MEMORY;
+        }
+    }
     *ret_worker = w;
     return SW_OK;
 }
@@ -142,10 +162,14 @@ void sw_worker__check_stopped(struct sw_worker *w)
 {
     struct sw_loop_stats stats;
 
-    if (!w->stopping || w->stopped == NULL || !sw_list_empty(&w->exchange_list) ||
-        !sw_list_empty(&w->conn_list)) {
+    if (!w->stopping || w->stopped == NULL || !sw_list_empty(&w->exchange_list)) {
         return;
     }
+    for (struct sw_link *l = w->conn_list.next; l != &w->conn_list; l = l->next) {
+        if (!SW_CONTAINER(l, struct sw_conn, link)->side) {
+            return;
+        }
+    } /* the apps' own connections end with the worker */
     sw_loop_stats(w->loop, &stats);
     if (stats.pieces == 0) {
         worker_stopped(w);
@@ -171,11 +195,14 @@ void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(v
         sw_listener_close(w->listeners[i]);
     }
     w->listener_count = 0;
+    if (w->alarms != NULL) {
+        sw_alarms__stop(w->alarms);
+    } /* the side API goes on: running exchanges may need it to their end */
     for (l = w->conn_list.next; l != &w->conn_list; l = next) {
         struct sw_conn *c = SW_CONTAINER(l, struct sw_conn, link);
 
         next = l->next;
-        if (c->state == CONN_IDLE) {
+        if (c->state == CONN_IDLE && !c->side) {
             sw_conn__leave(c);
         }
     }
@@ -200,6 +227,9 @@ void sw_worker_free(struct sw_worker *w)
     for (size_t i = 0; i < w->listener_count; i++) {
         sw_listener_close(w->listeners[i]);
     }
+    if (w->side_listener != NULL) {
+        sw_listener_close(w->side_listener);
+    }
     while (!sw_list_empty(&w->exchange_list)) {
         l = w->exchange_list.next;
         sw_exchange__drop(SW_CONTAINER(l, struct sw_exchange, link));
@@ -219,6 +249,8 @@ void sw_worker_free(struct sw_worker *w)
     sw_pool_fini(&w->exchanges);
     sw_pool_fini(&w->tunnels);
     sw_pool_fini(&w->pieces);
+    sw_alarms__free(w->alarms);
+    free(w->side_table);
     free(w->stats);
     w->magic = 0;
     free(w);

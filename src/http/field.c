@@ -243,6 +243,11 @@ bool sw_http__list_next(struct sw_slice *rest, bool quotes, struct sw_slice *ret
     return false;
 }
 
+struct sw_field sw_field_make(struct sw_slice name, struct sw_slice value)
+{
+    return (struct sw_field){name, value, sw_http__field_id(name)};
+}
+
 const struct sw_field *sw_head_find(const struct sw_head *h, enum sw_field_id id)
 {
     for (uint32_t i = 0; i < h->field_count; i++) {

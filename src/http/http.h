@@ -130,6 +130,8 @@ SW_MUST struct sw_parsed sw_h1_response(struct sw_slice input, size_t *scanned,
                                         const struct sw_h1_limits *limits,
                                         enum sw_method request_method, struct sw_head *ret_head);
 
+/* A field that did not come in a head: with the id of its name. Slices are borrowed. */
+struct sw_field sw_field_make(struct sw_slice name, struct sw_slice value);
 /* The first field with that id or name (ASCII case ignored); NULL when there is none. */
 const struct sw_field *sw_head_find(const struct sw_head *h, enum sw_field_id id);
 const struct sw_field *sw_head_find_name(const struct sw_head *h, struct sw_slice name);

@@ -199,6 +199,15 @@ struct sw_slice sw_addr_text(const struct sw_addr *addr, char buf[SW_ADDR_TEXT_M
     return sw_out_done(&out);
 }
 
+void sw_addr_set_port(struct sw_addr *addr, uint16_t port)
+{
+    if (addr->sa.sa_family == AF_INET) {
+        addr->in.sin_port = htons(port);
+    } else if (addr->sa.sa_family == AF_INET6) {
+        addr->in6.sin6_port = htons(port);
+    }
+}
+
 uint16_t sw_addr_port(const struct sw_addr *addr)
 {
     SW_ASSERT(addr != NULL);

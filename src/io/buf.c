@@ -142,6 +142,10 @@ void sw_buf_unref(struct sw_buf *b)
     if (b->refs > 0) {
         return;
     }
+    if (b->gone != NULL) {
+        b->gone(b);
+        return;
+    }
     loop = b->loop;
     io__check(loop);
     if (b >= loop->small.bufs && b < loop->small.bufs + loop->small.count) {
@@ -154,4 +158,10 @@ void sw_buf_unref(struct sw_buf *b)
     }
     b->next = pool->free_list; /* last in, first out: warm in the cache */
     pool->free_list = b;
+}
+
+void sw_buf_lend(struct sw_buf *b, struct sw_loop *loop, char *data, uint32_t cap,
+                 void (*gone)(struct sw_buf *b))
+{
+    *b = (struct sw_buf){.data = data, .cap = cap, .refs = 1, .loop = loop, .gone = gone};
 }

@@ -53,6 +53,8 @@ struct sw_slice sw_addr_host(const struct sw_addr *addr, char buf[64]);
 #define SW_ADDR_TEXT_MAX 128
 struct sw_slice sw_addr_text(const struct sw_addr *addr, char buf[SW_ADDR_TEXT_MAX]);
 uint16_t sw_addr_port(const struct sw_addr *addr);
+/* Of an IPv4 or IPv6 address; others stay. */
+void sw_addr_set_port(struct sw_addr *addr, uint16_t port);
 
 /* ---- the loop -------------------------------------------------------------------------------- */
 
@@ -147,7 +149,8 @@ struct sw_buf {
     uint32_t cap;
     uint32_t refs; /* not atomic: buffers stay on their loop */
     struct sw_loop *loop;
-    struct sw_buf *next; /* the loop's free list */
+    struct sw_buf *next;            /* the loop's free list */
+    void (*gone)(struct sw_buf *b); /* of a lent one; NULL: it is the loop's */
 };
 
 /* A buffer with one reference and at least `size` bytes; NULL: the budget is used up, or size is
@@ -160,6 +163,11 @@ static inline struct sw_buf *sw_buf_ref(struct sw_buf *b)
 }
 /* NULL is allowed. */
 void sw_buf_unref(struct sw_buf *b);
+/* Memory of the caller's, to be sent like a buffer of the loop's: b, with one reference, is
+ * embedded in what gone(b) gives back when the last one is dropped (on the loop's thread, or in
+ * sw_loop_free). */
+void sw_buf_lend(struct sw_buf *b, struct sw_loop *loop, char *data, uint32_t cap,
+                 void (*gone)(struct sw_buf *b));
 
 /* ---- streams --------------------------------------------------------------------------------- */
 

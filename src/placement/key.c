@@ -1,7 +1,8 @@
 /* placement/key.c - whose state is it: a visitor (cookie), or an entity the request names.
  *
  * A visitor's id is 256 random bits, base64url in the cookie; the store sees its SHA-256 only. An
- * entity's key is a hash of app, kind and id, so that two apps never meet in one record.
+ * entity's key is a hash of app, kind and id, so that two apps never meet in one record. An entity
+ * with an owner needs both: the cookie says who asks.
  */
 #include "placement/placement_priv.h"
 
@@ -179,35 +180,57 @@ static enum sw_err entity_key(struct sw_ask *ask)
     return ask->key_text.ptr == NULL ? SW_E_NO_MEMORY : SW_OK;
 }
 
-static enum sw_err visitor_key(struct sw_ask *ask)
+/* The id in the route's cookie, when there is one of our shape: an id that is not ours is no id. */
+static enum sw_err cookie_id(struct sw_ask *ask, struct sw_store_key *ret_key, bool *ret_found)
 {
-    const struct sw_config_route *route = ask->routed->route;
     struct sw_cookie_found found;
 
-    ask->session.from_cookie = true;
-    ask->session.cookie_name = sw_place__cookie_name(ask, &route->session.cookie);
+    ask->session.cookie_name = sw_place__cookie_name(ask, &ask->routed->route->session.cookie);
     if (ask->session.cookie_name.ptr == NULL) {
         return SW_E_NO_MEMORY;
     }
     found = sw_cookie_find(ask->request, ask->session.cookie_name);
     ask->session.cookie_present = found.count > 0;
-    if (found.count == 0 ||
-        sw_b64url_exact(found.value, ask->session.id, sizeof(ask->session.id)) != SW_OK) {
-        return SW_OK; /* nobody we know: an id that is not ours is no id */
+    *ret_found = found.count > 0 &&
+                 sw_b64url_exact(found.value, ask->session.id, sizeof(ask->session.id)) == SW_OK;
+    if (*ret_found) {
+        sw_sha256(sw_slice_of(ask->session.id, sizeof(ask->session.id)), ret_key->bytes);
+        sw_place__visitor(ask, ret_key);
     }
-    sw_sha256(sw_slice_of(ask->session.id, sizeof(ask->session.id)), ask->key.bytes);
-    sw_place__visitor(ask, sw_slice_of(ask->session.id, sizeof(ask->session.id)));
-    ask->key_text = sw_arena_printf(ask->arena, "visitor:%s", ask->visitor);
-    ask->has_key = true;
-    return ask->key_text.ptr == NULL ? SW_E_NO_MEMORY : SW_OK;
+    return SW_OK;
+}
+
+static enum sw_err visitor_key(struct sw_ask *ask)
+{
+    enum sw_err err = cookie_id(ask, &ask->key, &ask->has_key);
+
+    ask->session.from_cookie = true;
+    if (err == SW_OK && ask->has_key) {
+        memcpy(ask->session.at_id, ask->session.id, sizeof(ask->session.at_id));
+        ask->session.has_at_id = true;
+        sw_place__visitor_key_text(ask);
+    }
+    return err;
 }
 
 enum sw_err sw_place_key(struct sw_ask *ask)
 {
     const struct sw_config_route *route = ask->routed->route;
+    enum sw_err err;
 
     if (route->placement != SW_PLACE_SESSION) {
         return SW_OK;
     }
-    return route->session.key_source == SW_KEY_COOKIE ? visitor_key(ask) : entity_key(ask);
+    if (ask->alarm != NULL) {
+        SW_ASSERT(ask->has_key);
+        return SW_OK;
+    }
+    if (route->session.key_source == SW_KEY_COOKIE) {
+        return visitor_key(ask);
+    }
+    err = entity_key(ask);
+    if (err == SW_OK && route->session.owner_subject) {
+        err = cookie_id(ask, &ask->session.own, &ask->session.has_own);
+    }
+    return err;
 }

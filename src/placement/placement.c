@@ -46,8 +46,9 @@ struct sw_slice sw_place__cookie_name(struct sw_ask *ask, const struct sw_config
     return c->name;
 }
 
-enum sw_err sw_place__set_cookie(struct sw_ask *ask, const struct sw_config_cookie *c,
-                                 struct sw_slice name, struct sw_slice value, int64_t max_age_s)
+enum sw_err sw_place__cookie_lines(struct sw_ask *ask, const struct sw_config_cookie *c,
+                                   struct sw_slice name, struct sw_slice value, int64_t max_age_s,
+                                   struct sw_slice *ret_lines)
 {
     struct sw_set_cookie cookie = {
         .name = name,
@@ -71,9 +72,19 @@ enum sw_err sw_place__set_cookie(struct sw_ask *ask, const struct sw_config_cook
     }
     sw_out_lit(&out, "\r\n");
     SW_ASSERT(!out.overflowed);
-    ask->client_lines = sw_out_done(&out);
-    ask->sets_cookie = true;
+    *ret_lines = sw_out_done(&out);
     return SW_OK;
+}
+
+enum sw_err sw_place__set_cookie(struct sw_ask *ask, const struct sw_config_cookie *c,
+                                 struct sw_slice name, struct sw_slice value, int64_t max_age_s)
+{
+    enum sw_err err = sw_place__cookie_lines(ask, c, name, value, max_age_s, &ask->client_lines);
+
+    if (err == SW_OK) {
+        ask->sets_cookie = true;
+    }
+    return err;
 }
 
 enum sw_step sw_place__pick_any(struct sw_ask *ask, bool newcomer)
@@ -88,18 +99,36 @@ enum sw_step sw_place__pick_any(struct sw_ask *ask, bool newcomer)
     return ask->instance == NULL ? sw_place__fail(ask, SW_E_NO_INSTANCE) : SW_STEP_DONE;
 }
 
-void sw_place__visitor(struct sw_ask *ask, struct sw_slice secret)
+void sw_place__visitor_text(const struct sw_place_env *env, const struct sw_store_key *key,
+                            char ret_text[17])
 {
-    const struct sw_key *key = &ask->env->keys->keys[ask->env->keys->active];
+    const struct sw_key *active = &env->keys->keys[env->keys->active];
+    struct sw_slice part = sw_slice_of(key->bytes, sizeof(key->bytes));
+    struct sw_out out = sw_out_init(ret_text, 16);
     uint8_t mac[32];
-    struct sw_out out = sw_out_init(ask->visitor, sizeof(ask->visitor) - 1);
 
-    sw_hmac_sha256(&key->visitor, &secret, 1, mac);
+    sw_hmac_sha256(&active->visitor, &part, 1, mac);
     for (size_t i = 0; i < 8; i++) {
         sw_out_hex(&out, mac[i], 2);
     }
     SW_ASSERT(out.len == 16);
-    ask->visitor[16] = '\0';
+    ret_text[16] = '\0';
+}
+
+void sw_place__visitor(struct sw_ask *ask, const struct sw_store_key *key)
+{
+    sw_place__visitor_text(ask->env, key, ask->visitor);
+}
+
+void sw_place__visitor_key_text(struct sw_ask *ask)
+{
+    struct sw_out out =
+        sw_out_init(ask->session.visitor_text, sizeof(ask->session.visitor_text) - 1);
+
+    sw_out_lit(&out, "visitor:");
+    sw_out_cstr(&out, ask->visitor);
+    SW_ASSERT(!out.overflowed);
+    ask->key_text = sw_out_done(&out);
 }
 
 static size_t own_names(const struct sw_config_cookie *c, struct sw_slice *names,

@@ -9,14 +9,23 @@ extern const struct sw_placement sw_placement__none, sw_placement__sticky, sw_pl
 /* The cookie's name on the wire: with __Host- where Secure, Path=/ and no Domain allow it. */
 struct sw_slice sw_place__cookie_name(struct sw_ask *ask, const struct sw_config_cookie *c);
 bool sw_place__secure(const struct sw_ask *ask, const struct sw_config_cookie *c);
-/* Adds a Set-Cookie line to what the client gets. max_age_s as in sw_set_cookie. */
+/* What the client gets so far and a Set-Cookie line. max_age_s as in sw_set_cookie. */
+SW_MUST enum sw_err sw_place__cookie_lines(struct sw_ask *ask, const struct sw_config_cookie *c,
+                                           struct sw_slice name, struct sw_slice value,
+                                           int64_t max_age_s, struct sw_slice *ret_lines);
+/* Adds the line to what the client gets. */
 SW_MUST enum sw_err sw_place__set_cookie(struct sw_ask *ask, const struct sw_config_cookie *c,
                                          struct sw_slice name, struct sw_slice value,
                                          int64_t max_age_s);
 /* A healthy instance for whoever has no pin; fills instance or err. */
 enum sw_step sw_place__pick_any(struct sw_ask *ask, bool newcomer);
-/* 16 hex digits of a keyed hash: says "the same visitor" without saying who. */
-void sw_place__visitor(struct sw_ask *ask, struct sw_slice secret);
+/* 16 hex digits of a keyed hash: says "the same visitor" without saying who. Made of the key of his
+ * state, which a renewed id leads to as well; who has the store alone cannot make it. */
+void sw_place__visitor_text(const struct sw_place_env *env, const struct sw_store_key *key,
+                            char ret_text[17]);
+void sw_place__visitor(struct sw_ask *ask, const struct sw_store_key *key);
+/* key_text of a visitor: "visitor:" and that text. */
+void sw_place__visitor_key_text(struct sw_ask *ask);
 
 static inline enum sw_step sw_place__fail(struct sw_ask *ask, enum sw_err err)
 {
@@ -24,5 +33,61 @@ static inline enum sw_step sw_place__fail(struct sw_ask *ask, enum sw_err err)
     ask->err = err;
     return SW_STEP_FAIL;
 }
+
+/* ---- large.c --------------------------------------------------------------------------------- */
+
+/* Gives one of sw_ask_large back. NULL, and what is not one of them, is allowed. */
+void sw_place__large_give(struct sw_ask *ask, const char *memory);
+/* Gives back all that was taken after ask->large was mark. */
+void sw_place__large_back(struct sw_ask *ask, const struct sw_large *mark);
+
+/* ---- record.c -------------------------------------------------------------------------------- */
+
+#define SW_ALIASES_MAX 8 /* renewals within an alias's life which one old id still follows */
+/* An alias's value: the new key, and behind it, where states are sealed, the new raw id under the
+ * old one's key. */
+#define SW_ALIAS_SEALED_BYTES (32 + SW_SEAL_BYTES + 32)
+
+/* id: what key is the hash of; NULL: it is not known, or no visitor's. */
+void sw_place__read_begin(struct sw_reading *r, const struct sw_store_key *key, const uint8_t *id,
+                          int mode, size_t value_bytes_max);
+/* DONE: r->err and the answers. MORE: ask->wake follows, then call it again. */
+SW_MUST enum sw_step sw_place__read(struct sw_ask *ask, struct sw_reading *r);
+/* Seals a value in place: SW_SEAL_NONCE_BYTES in front of it and SW_SEAL_TAG_BYTES behind it are
+ * its own. */
+struct sw_slice sw_place__seal(const uint8_t id[32], const struct sw_store_key *key,
+                               struct sw_slice value);
+/* The value of the alias that leads from one key to another. from_id NULL: not sealed. out has room
+ * for SW_ALIAS_SEALED_BYTES. */
+struct sw_slice sw_place__alias(const uint8_t *from_id, const struct sw_store_key *from,
+                                const uint8_t to_id[32], const struct sw_store_key *to, char *out);
+
+/* ---- value.c --------------------------------------------------------------------------------- */
+
+/* Text, checked JSON, made compact in memory that sw_place__seal may use; at most the route's
+ * max-size. large: not in the arena. SW_E_UPDATE_LARGE, SW_E_LARGE_FULL. */
+SW_MUST enum sw_err sw_place__compact(struct sw_ask *ask, struct sw_slice text, bool large,
+                                      struct sw_slice *ret_value);
+/* The same for base (empty: no state) with a patch, a checked object, merged into it. */
+SW_MUST enum sw_err sw_place__merge(struct sw_ask *ask, struct sw_slice base, struct sw_slice patch,
+                                    bool large, struct sw_slice *ret_value);
+/* The same for a value that is compact already, whatever its length. SW_E_LARGE_FULL. */
+SW_MUST enum sw_err sw_place__copy(struct sw_ask *ask, struct sw_slice value,
+                                   struct sw_slice *ret_value);
+/* Gives the memory of such a value back (to the arena: at its reset). */
+void sw_place__value_give(struct sw_ask *ask, struct sw_slice value);
+
+/* ---- subject.c ------------------------------------------------------------------------------- */
+
+/* Do these, plain or hashed, name the same subject? Two hashes under two keys: not to be known. */
+bool sw_place__same_subject(const struct sw_keyring *keys, struct sw_slice a, struct sw_slice b);
+/* As a route with `encrypt: on` keeps it. */
+SW_MUST enum sw_err sw_place__hide_subject(struct sw_ask *ask, struct sw_slice subject,
+                                           struct sw_slice *ret_hidden);
+
+/* ---- session.c ------------------------------------------------------------------------------- */
+
+/* The list without that alarm, if it stands there with that very time. True: it did. */
+bool sw_place__alarm_take(struct sw_alarm *list, size_t *count, const struct sw_alarm *alarm);
 
 #endif

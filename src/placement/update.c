@@ -18,14 +18,22 @@ enum header {
     H_RENEW,
     H_SUBJECT,
     H_UPDATE,
+    H_IDEMPOTENCY,
     H_COUNT,
 };
 
 static const struct sw_slice header_names[H_COUNT] = {
-    [H_SET] = SW_S("set"),       [H_PATCH] = SW_S("patch"), [H_DELETE] = SW_S("delete"),
-    [H_EXPECT] = SW_S("expect"), [H_TTL] = SW_S("ttl"),     [H_ALARM] = SW_S("alarm"),
-    [H_COMMIT] = SW_S("commit"), [H_RENEW] = SW_S("renew"), [H_SUBJECT] = SW_S("subject"),
+    [H_SET] = SW_S("set"),
+    [H_PATCH] = SW_S("patch"),
+    [H_DELETE] = SW_S("delete"),
+    [H_EXPECT] = SW_S("expect"),
+    [H_TTL] = SW_S("ttl"),
+    [H_ALARM] = SW_S("alarm"),
+    [H_COMMIT] = SW_S("commit"),
+    [H_RENEW] = SW_S("renew"),
+    [H_SUBJECT] = SW_S("subject"),
     [H_UPDATE] = SW_S("update"),
+    [H_IDEMPOTENCY] = SW_S("idempotency"),
 };
 
 #define TTL_S_MAX (400ll * 86400)
@@ -71,7 +79,9 @@ static enum sw_err json_object(struct sw_slice s)
     return checked.type == SW_JSON_OBJECT ? SW_OK : SW_E_UPDATE_TYPE;
 }
 
-static enum sw_err collect(const struct sw_head *response, const struct sw_field *found[H_COUNT])
+/* One line each; of Stateway-Alarm several, in the order in which they apply. */
+static enum sw_err collect(const struct sw_head *response, const struct sw_field *found[H_COUNT],
+                           struct sw_update *u)
 {
     static const struct sw_slice prefix = SW_S("stateway-");
 
@@ -82,12 +92,18 @@ static enum sw_err collect(const struct sw_head *response, const struct sw_field
             continue;
         }
         for (size_t h = 0; h < H_COUNT; h++) {
-            if (sw_slice_eq_nocase(sw_slice_tail(field->name, prefix.len), header_names[h])) {
-                if (found[h] != NULL) {
-                    return SW_E_UPDATE_MANY;
-                }
-                found[h] = field;
+            if (!sw_slice_eq_nocase(sw_slice_tail(field->name, prefix.len), header_names[h])) {
+                continue;
             }
+            if (h == H_ALARM) {
+                if (u->alarm_count == SW_ALARM_CHANGES_MAX) {
+                    return SW_E_UPDATE_ALARM;
+                }
+                u->alarms[u->alarm_count++] = field->value;
+            } else if (found[h] != NULL) {
+                return SW_E_UPDATE_MANY;
+            }
+            found[h] = field;
         }
     }
     return SW_OK;
@@ -140,9 +156,6 @@ static enum sw_err read_details(const struct sw_field *const found[H_COUNT], str
     enum sw_err err = SW_OK;
     uint64_t ttl;
 
-    if (found[H_ALARM] != NULL) {
-        return SW_E_UPDATE_UNSUPPORTED;
-    }
     if (found[H_RENEW] != NULL) {
         err = sf_boolean(found[H_RENEW]->value, &u->renew);
     }
@@ -173,6 +186,15 @@ static enum sw_err read_details(const struct sw_field *const found[H_COUNT], str
             return SW_E_UPDATE_SYNTAX;
         }
     }
+    if (err == SW_OK && found[H_IDEMPOTENCY] != NULL) {
+        if (sw_slice_eq(found[H_IDEMPOTENCY]->value, SW_S("store"))) {
+            u->idempotency = SW_IDEM_STORE;
+        } else if (sw_slice_eq(found[H_IDEMPOTENCY]->value, SW_S("release"))) {
+            u->idempotency = SW_IDEM_RELEASE;
+        } else {
+            return SW_E_UPDATE_SYNTAX;
+        }
+    }
     return err;
 }
 
@@ -180,7 +202,7 @@ enum sw_err sw_update_read(const struct sw_head *response, struct sw_update *ret
 {
     const struct sw_field *found[H_COUNT] = {NULL};
     struct sw_update u = {.ttl_s = -1};
-    enum sw_err err = collect(response, found);
+    enum sw_err err = collect(response, found, &u);
 
     if (err == SW_OK) {
         err = read_kind(found, &u);

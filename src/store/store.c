@@ -87,27 +87,86 @@ static int64_t tombstone_end(const struct sw_write *w, const struct sw_record *s
     return SW_MAX(end, now + SW_TOMBSTONE_S_MIN);
 }
 
-struct store_plan sw_store__plan(const struct sw_write *w, const struct sw_record *seen,
-                                 int64_t now_unix_s, uint64_t fresh_epoch)
+struct sw_record sw_store__tombstone_of(const struct sw_record *r)
 {
-    struct store_plan plan = {SW_OK, STORE_KEEP, {0}};
+    return (struct sw_record){
+        .kind = SW_RECORD_TOMBSTONE,
+        .version = r->version,
+        .created_unix_s = r->created_unix_s,
+        .touched_unix_s = r->touched_unix_s,
+        .expires_unix_s = r->expires_unix_s,
+        .absolute_unix_s = r->absolute_unix_s,
+    };
+}
+
+/* Since when the state is its subject's. */
+static int64_t bound_at(const struct sw_write *w, const struct sw_record *seen, int64_t now_unix_ms)
+{
+    if (w->record != SW_RECORD_STATE || w->subject.len == 0) {
+        return 0;
+    }
+    if (w->bound_unix_ms != 0) {
+        return w->bound_unix_ms;
+    }
+    if (seen != NULL && sw_store__has_subject(seen) && sw_slice_eq(seen->subject, w->subject)) {
+        return seen->bound_unix_ms;
+    }
+    return SW_MAX(now_unix_ms, 1); /* 0 would be none */
+}
+
+static bool within_limits(const struct sw_write *w)
+{
+    return w->value.len <= SW_STORE_VALUE_BYTES_MAX && w->subject.len <= SW_SUBJECT_BYTES_MAX &&
+           w->extra.len <= SW_EXTRA_BYTES_MAX && w->due_unix_ms >= 0 && w->bound_unix_ms >= 0;
+}
+
+static void plan_put(struct sw_record *r, const struct sw_write *w, const struct sw_record *seen,
+                     struct store_now now)
+{
+    SW_ASSERT(w->record == SW_RECORD_STATE || w->record == SW_RECORD_ALIAS ||
+              w->record == SW_RECORD_CLAIM);
+    SW_ASSERT(w->record != SW_RECORD_ALIAS || w->value.len >= sizeof(struct sw_store_key));
+    r->kind = w->record;
+    r->created_unix_s = w->created_unix_s != 0 ? w->created_unix_s : r->created_unix_s;
+    r->expires_unix_s = earlier(w->expires_unix_s, w->absolute_unix_s);
+    r->absolute_unix_s = w->absolute_unix_s;
+    r->bound_unix_ms = bound_at(w, seen, now.unix_ms);
+    r->due_unix_ms = w->record == SW_RECORD_ALIAS ? 0 : w->due_unix_ms;
+    r->sealed = w->sealed;
+    r->subject = w->subject;
+    r->extra = w->extra;
+    r->value = w->value;
+}
+
+struct store_plan sw_store__plan(const struct sw_write *w, const struct sw_record *seen, bool cut,
+                                 struct store_now now, uint64_t fresh_epoch)
+{
+    struct store_plan plan = {.err = SW_OK, .act = STORE_KEEP};
     struct sw_record *r = &plan.record;
 
     SW_ASSERT(fresh_epoch != 0);
     SW_ASSERT(seen == NULL || !sw_version_none(seen->version));
+    SW_ASSERT(!cut || (seen != NULL && seen->kind == SW_RECORD_STATE));
     if (w->kind == SW_WRITE_TOUCH) {
-        if (seen == NULL || seen->kind != SW_RECORD_STATE) {
+        if (seen == NULL || cut || seen->kind != SW_RECORD_STATE) {
             return plan;
         }
         *r = *seen;
-        r->touched_unix_s = now_unix_s;
+        r->touched_unix_s = now.unix_s;
         r->expires_unix_s = earlier(w->expires_unix_s, seen->absolute_unix_s);
         plan.act = STORE_RETIME;
         return plan;
     }
-    if (w->value.len > SW_STORE_VALUE_BYTES_MAX || w->subject.len > SW_SUBJECT_BYTES_MAX) {
+    if (!within_limits(w)) {
         plan.err = SW_E_LIMIT;
         return plan;
+    }
+    if (cut) {
+        if (w->expect != SW_EXPECT_VERSION || !sw_version_none(w->version)) {
+            plan.err = SW_E_STATE_GONE;
+            return plan;
+        }
+        seen = NULL; /* made anew, under versions never seen */
     }
     plan.err = expectation(w, seen);
     if (plan.err != SW_OK) {
@@ -116,21 +175,45 @@ struct store_plan sw_store__plan(const struct sw_write *w, const struct sw_recor
     plan.act = STORE_PUT;
     r->version = seen == NULL ? (struct sw_version){fresh_epoch, 1}
                               : (struct sw_version){seen->version.epoch, seen->version.counter + 1};
-    r->created_unix_s = seen == NULL ? now_unix_s : seen->created_unix_s;
-    r->touched_unix_s = now_unix_s;
+    r->created_unix_s = seen == NULL ? now.unix_s : seen->created_unix_s;
+    r->touched_unix_s = now.unix_s;
     if (w->kind == SW_WRITE_DELETE) {
         r->kind = SW_RECORD_TOMBSTONE;
-        r->expires_unix_s = tombstone_end(w, seen, now_unix_s);
+        r->expires_unix_s = tombstone_end(w, seen, now.unix_s);
         return plan;
     }
     SW_ASSERT(w->kind == SW_WRITE_PUT);
-    SW_ASSERT(w->record == SW_RECORD_STATE || w->record == SW_RECORD_ALIAS);
-    SW_ASSERT(w->record != SW_RECORD_ALIAS || w->value.len == sizeof(struct sw_store_key));
-    r->kind = w->record;
-    r->expires_unix_s = earlier(w->expires_unix_s, w->absolute_unix_s);
-    r->absolute_unix_s = w->absolute_unix_s;
-    r->subject = w->subject;
-    r->value = w->value;
+    plan_put(r, w, seen, now);
+    return plan;
+}
+
+struct store_plan sw_store__plan_cutoff(const struct sw_write *w, const struct store_cutoff *seen,
+                                        int64_t now_unix_s)
+{
+    struct store_plan plan = {.err = SW_OK, .act = STORE_KEEP};
+    bool there = seen->not_before_unix_ms != 0;
+    int64_t end = w->expires_unix_s;
+
+    SW_ASSERT(w->kind == SW_WRITE_CUTOFF);
+    if (w->subject.len == 0 || w->subject.len > SW_SUBJECT_BYTES_MAX ||
+        w->not_before_unix_ms <= 0) {
+        plan.err = SW_E_LIMIT;
+        return plan;
+    }
+    if (there) { /* what the earlier one ended stays ended: it is kept as long as either wants */
+        end = end == 0 || seen->expires_unix_s == 0 ? 0 : SW_MAX(end, seen->expires_unix_s);
+    }
+    if (there &&
+        (w->not_before_unix_ms < seen->not_before_unix_ms ||
+         (w->not_before_unix_ms == seen->not_before_unix_ms && end == seen->expires_unix_s))) {
+        return plan;
+    }
+    plan.act = STORE_CUTOFF;
+    plan.cutoff = (struct store_cutoff){
+        .not_before_unix_ms = w->not_before_unix_ms,
+        .expires_unix_s = end,
+        .look_unix_s = SW_MAX(now_unix_s + SW_TOMBSTONE_S_MIN, 1),
+    };
     return plan;
 }
 
@@ -171,6 +254,14 @@ static struct sw_store *checked(struct sw_store *s)
     return s;
 }
 
+/* Do two writes of one commit mean the same record? Cut-offs have no key, and are alone. */
+static bool same_place(const struct sw_write *a, const struct sw_write *b)
+{
+    bool a_cuts = a->kind == SW_WRITE_CUTOFF, b_cuts = b->kind == SW_WRITE_CUTOFF;
+
+    return a_cuts || b_cuts ? a_cuts && b_cuts : memcmp(&a->key, &b->key, sizeof(a->key)) == 0;
+}
+
 enum sw_step sw_store_load(struct sw_store *store, struct sw_store_load *op)
 {
     SW_ASSERT(op->arena != NULL);
@@ -187,8 +278,7 @@ void sw_store_commit(struct sw_store *store, struct sw_store_commit *op)
     for (size_t i = 0; i < op->count; i++) {
         op->writes[i].ret_version = (struct sw_version){0, 0};
         for (size_t j = 0; j < i; j++) {
-            SW_ASSERT(memcmp(&op->writes[i].key, &op->writes[j].key, sizeof(op->writes[i].key)) !=
-                      0);
+            SW_ASSERT(!same_place(&op->writes[i], &op->writes[j]));
         }
     }
     op->err = SW_OK;
@@ -235,4 +325,36 @@ enum sw_err sw_store_scan(struct sw_store *store, const struct sw_store_key *aft
 {
     SW_ASSERT(fn != NULL);
     return checked(store)->ops->scan(store, after, limit, now_unix_s, fn, arg);
+}
+
+enum sw_err sw_store_scan_subject(struct sw_store *store, struct sw_slice subject,
+                                  const struct sw_store_key *after, size_t limit,
+                                  int64_t now_unix_s, sw_store_scan_fn *fn, void *arg)
+{
+    SW_ASSERT(fn != NULL);
+    if (subject.len == 0 || subject.len > SW_SUBJECT_BYTES_MAX) {
+        return SW_OK; /* nobody's: there are none */
+    }
+    return checked(store)->ops->scan_subject(store, subject, after, limit, now_unix_s, fn, arg);
+}
+
+enum sw_err sw_store_due(struct sw_store *store, int64_t now_unix_ms, size_t limit,
+                         sw_store_due_fn *fn, void *arg)
+{
+    SW_ASSERT(fn != NULL);
+    return checked(store)->ops->due(store, now_unix_ms, limit, fn, arg);
+}
+
+int64_t sw_store_next_due_unix_ms(const struct sw_store *store)
+{
+    SW_ASSERT(store->magic == STORE_MAGIC);
+    return atomic_load_explicit(&store->next_due_unix_ms, memory_order_relaxed);
+}
+
+int64_t sw_store_cutoff_unix_ms(struct sw_store *store, struct sw_slice subject)
+{
+    if (subject.len == 0 || subject.len > SW_SUBJECT_BYTES_MAX) {
+        return 0;
+    }
+    return checked(store)->ops->cutoff(store, subject);
 }

@@ -1,7 +1,7 @@
 /* store/store.h - states and versions: one asynchronous interface, several stores behind it.
  *
- * Room       store_lmdb.c (embedded, durable), store_mem.c (tests, simulation). One contract suite
- *            runs against each.
+ * Room       lmdb_*.c (embedded, durable; the map of its files is in lmdb_priv.h), store_mem.c
+ *            (tests, simulation). One contract suite runs against each.
  * May touch  base/, io/ (to wake the asking worker). Not placement/, not HTTP.
  * Flow       placement/ loads and commits; a commit is durable before `done` is called.
  *
@@ -45,7 +45,9 @@ SW_MUST enum sw_err sw_version_parse(struct sw_slice text, struct sw_version *re
 enum sw_record_kind {
     SW_RECORD_STATE = 1,
     SW_RECORD_TOMBSTONE = 2, /* ended: an update of this key is refused until it expires */
-    SW_RECORD_ALIAS = 3,     /* an id that was renewed: value is the new key's 32 bytes */
+    SW_RECORD_ALIAS = 3,     /* an id that was renewed: value is the new key's 32 bytes (and what
+                                the placement put behind them) */
+    SW_RECORD_CLAIM = 4,     /* an idempotency key: value is the gateway's */
 };
 
 /* What a record carries besides its value. Wall times in unix seconds. */
@@ -56,10 +58,16 @@ struct sw_record {
     int64_t touched_unix_s;  /* last write, or last touch */
     int64_t expires_unix_s;  /* gone from here on: the earlier of idle and absolute; 0: never */
     int64_t absolute_unix_s; /* never later than this; 0: no such limit */
+    int64_t bound_unix_ms;   /* when its subject was written: since then this subject; 0: none */
+    int64_t due_unix_ms;     /* stands in the index of what is due; 0: it does not */
+    bool sealed;             /* value is encrypted: its owner's business, the store only keeps it */
     struct sw_slice subject; /* whose state; may be empty; at most SW_SUBJECT_BYTES_MAX */
-    struct sw_slice value;   /* compact JSON, ASCII; the 32 bytes of the new key for an alias */
+    struct sw_slice extra;   /* kept beside the value (alarms); at most SW_EXTRA_BYTES_MAX */
+    struct sw_slice value;   /* compact JSON, ASCII; the 32 bytes of the new key for an alias. A
+                                load with value_bytes_max may leave ptr NULL: only its length */
 };
 #define SW_SUBJECT_BYTES_MAX     255
+#define SW_EXTRA_BYTES_MAX       8192
 #define SW_STORE_VALUE_BYTES_MAX (64u << 20) /* routes set lower limits; SW_E_LIMIT */
 
 /* ---- reading --------------------------------------------------------------------------------- */
@@ -70,7 +78,9 @@ struct sw_store_load {
     /* in */
     struct sw_store_key key;
     int64_t now_unix_s;     /* a record that expired by then is SW_E_NOT_FOUND */
-    struct sw_arena *arena; /* value and subject are copied there */
+    struct sw_arena *arena; /* value, extra and subject are copied there */
+    size_t value_bytes_max; /* a longer value is not copied: record.value is {NULL, its length};
+                               0: no limit */
     struct sw_loop *loop;   /* done is called on it, when load returned SW_STEP_MORE */
     sw_store_load_fn *done;
     void *arg;
@@ -81,7 +91,8 @@ struct sw_store_load {
 };
 /* DONE: op is filled now (embedded stores: inline, no lock, no wait). MORE: done follows.
  * Any worker thread; at most readers_max threads (SW_E_STORE_BUSY for more). A tombstone or an
- * alias is SW_OK too: look at record.kind. */
+ * alias is SW_OK too: look at record.kind. A state whose subject was cut off since it was bound
+ * (SW_WRITE_CUTOFF) is answered as a tombstone. */
 SW_MUST enum sw_step sw_store_load(struct sw_store *store, struct sw_store_load *op);
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -94,6 +105,17 @@ enum sw_write_kind {
     SW_WRITE_TOUCH,  /* new expiry only, never beyond the record's absolute_unix_s; the version
                         stays; `expect` is not looked at; a missing record or a tombstone is no
                         error and stays as it is */
+    SW_WRITE_CUTOFF, /* ends every state of `subject` that was bound to it at or before
+                        not_before_unix_ms, in one small write: such states read as tombstones,
+                        updates of them meet SW_E_STATE_GONE (with SW_EXPECT_VERSION none, an
+                        entity may be made anew), and the collector removes them, not before
+                        SW_TOMBSTONE_S_MIN have passed. Kept until expires_unix_s: when the last
+                        state bound before it has met its absolute end; 0: for ever; in any case
+                        until the collector has removed what it ended. A later cut-off replaces an
+                        earlier one (and is kept as long as either wanted), never the other way.
+                        key and expect are not looked at; no two in one commit; writes beside it
+                        in its commit find what was there before it. SW_E_LIMIT: the subject is
+                        empty or too long, or the time is not above 0 */
 };
 #define SW_TOMBSTONE_S_MIN 3600
 
@@ -107,15 +129,22 @@ enum sw_expect {
 struct sw_write {
     enum sw_write_kind kind;
     struct sw_store_key key;
-    enum sw_record_kind record; /* for PUT: STATE or ALIAS */
+    enum sw_record_kind record; /* for PUT: STATE, ALIAS or CLAIM */
     enum sw_expect expect;
     struct sw_version version;               /* for SW_EXPECT_VERSION */
     int64_t expires_unix_s, absolute_unix_s; /* 0: never */
-    struct sw_slice subject, value;          /* borrowed until done */
+    int64_t not_before_unix_ms;              /* for CUTOFF */
+    int64_t due_unix_ms;                     /* for PUT of a state or a claim; 0: not due */
+    int64_t created_unix_s, bound_unix_ms;   /* for PUT by an import, and of a state under a new id:
+                                                kept as given; 0: now, and for a subject that
+                                                stays, as it was. bound is a state's that has a
+                                                subject. Negative times: SW_E_LIMIT */
+    bool sealed;                             /* for PUT: as in struct sw_record */
+    struct sw_slice subject, extra, value;   /* borrowed until done */
     struct sw_version
         ret_version; /* out: the version made (TOUCH: the one there is); none on error */
 };
-#define SW_COMMIT_WRITES_MAX 4
+#define SW_COMMIT_WRITES_MAX 6
 
 struct sw_store_commit;
 typedef void sw_store_commit_fn(struct sw_store_commit *op);
@@ -153,6 +182,10 @@ struct sw_store_options {
     uint32_t queue_max;     /* commits waiting; 0: 4096 */
     uint32_t readers_max;   /* threads that read; 0: 64 */
     bool expire;            /* collect expired records in the background, by the wall clock */
+    /* Told what takes long while it opens, one line for people at a time (an upgrade of the file:
+     * every few seconds); on the opening thread. NULL: nobody is. */
+    void (*tell)(void *arg, const char *text);
+    void *tell_arg;
 };
 
 /* Opens or makes the store. On error, *ret_why (static or in a buffer of the store room, valid
@@ -201,10 +234,55 @@ void sw_store_stats(struct sw_store *store, struct sw_store_stats *ret_stats);
 const char *sw_store_name(const struct sw_store *store); /* "lmdb", "memory" */
 
 /* Visits live records in key order, from after `after` (NULL: the beginning), at most `limit`; for
- * tests, export and the admin API. Blocks; not on a worker. */
+ * tests, export and the admin API. Blocks; not on a worker. The visitor's slices live for the call
+ * only. Cut-off states are not visited. */
 typedef void sw_store_scan_fn(void *arg, const struct sw_store_key *key, const struct sw_record *r);
 SW_MUST enum sw_err sw_store_scan(struct sw_store *store, const struct sw_store_key *after,
                                   size_t limit, int64_t now_unix_s, sw_store_scan_fn *fn,
                                   void *arg);
+/* The same for the live states of one subject (an index: work in proportion to what is visited). */
+SW_MUST enum sw_err sw_store_scan_subject(struct sw_store *store, struct sw_slice subject,
+                                          const struct sw_store_key *after, size_t limit,
+                                          int64_t now_unix_s, sw_store_scan_fn *fn, void *arg);
+/* Keys of live records that are due at now_unix_ms, the earliest first (at the same time by key),
+ * at most `limit`, from the index. Any worker thread, bounded by limit and 256 records that ended
+ * and were not collected yet; values are not read. fn must not call the store. */
+typedef void sw_store_due_fn(void *arg, const struct sw_store_key *key, int64_t due_unix_ms);
+SW_MUST enum sw_err sw_store_due(struct sw_store *store, int64_t now_unix_ms, size_t limit,
+                                 sw_store_due_fn *fn, void *arg);
+/* When the earliest record is due (it may be one that ended, until the collector comes by); 0: none
+ * is. Any thread; one relaxed load. Right from open on. */
+int64_t sw_store_next_due_unix_ms(const struct sw_store *store);
+/* The cut-off of a subject; 0: none (or it cannot be read). Any worker thread. */
+int64_t sw_store_cutoff_unix_ms(struct sw_store *store, struct sw_slice subject);
+
+/* ---- the file, by commands ------------------------------------------------------------------- */
+
+/* For `stateway store`: an LMDB store's folder, also while a gateway has it open (but compact).
+ * Each blocks; not in a gateway. ret_why as in sw_store_open_lmdb. */
+struct sw_store_checked {
+    uint64_t records, states, tombstones, aliases, claims, cutoffs;
+    uint64_t value_bytes, due, subjects;
+    uint64_t bad_records; /* sum, lengths or kind are wrong */
+    uint64_t bad_index;   /* index entries without their record, or records without their entry */
+    uint64_t file_bytes, used_bytes, free_bytes;
+    uint32_t format;
+    int64_t made_unix_s, oldest_unix_s, newest_unix_s;
+};
+/* Reads every record and every index entry. complain(arg, text) once for each thing found, at most
+ * 100 times. SW_OK: it is whole; SW_E_STORE_CORRUPT: it is not. quick: counters of the file only.
+ */
+SW_MUST enum sw_err sw_store_lmdb_check(struct sw_slice path, bool quick,
+                                        void (*complain)(void *arg, const char *text), void *arg,
+                                        struct sw_store_checked *ret_checked, const char **ret_why);
+/* A whole copy of what is committed now, in a folder that must not exist yet; while a gateway runs
+ * too (a read transaction: the file grows by what is written meanwhile). Synced before it is named.
+ */
+SW_MUST enum sw_err sw_store_lmdb_backup(struct sw_slice path, struct sw_slice to,
+                                         const char **ret_why);
+/* Writes the file anew without its free pages and without expired records, and puts it in the old
+ * one's place (rename: at any moment one whole file is there). No gateway may have it open. */
+SW_MUST enum sw_err sw_store_lmdb_compact(struct sw_slice path, uint64_t *ret_before_bytes,
+                                          uint64_t *ret_after_bytes, const char **ret_why);
 
 #endif

@@ -20,6 +20,12 @@ struct store_ops {
     void (*stats)(struct sw_store *s, struct sw_store_stats *st); /* sizes, queue, loads */
     enum sw_err (*scan)(struct sw_store *s, const struct sw_store_key *after, size_t limit,
                         int64_t now_unix_s, sw_store_scan_fn *fn, void *arg);
+    enum sw_err (*scan_subject)(struct sw_store *s, struct sw_slice subject,
+                                const struct sw_store_key *after, size_t limit, int64_t now_unix_s,
+                                sw_store_scan_fn *fn, void *arg);
+    enum sw_err (*due)(struct sw_store *s, int64_t now_unix_ms, size_t limit, sw_store_due_fn *fn,
+                       void *arg);
+    int64_t (*cutoff)(struct sw_store *s, struct sw_slice subject);
     void (*close)(struct sw_store *s);
 };
 
@@ -30,6 +36,7 @@ struct sw_store {
     /* Written by one thread (under a lock, or the committer), read by any. */
     _Atomic uint64_t commits, writes, conflicts, failures, expired, syncs, commit_ns_total;
     _Atomic uint64_t commit_hist[SW_STORE_HIST_BUCKETS];
+    _Atomic int64_t next_due_unix_ms; /* of the first entry in the index of what is due; 0: none */
 };
 
 void sw_store__init(struct sw_store *s, const struct store_ops *ops);
@@ -47,12 +54,27 @@ enum store_act {
     STORE_KEEP,   /* nothing to write */
     STORE_PUT,    /* the record as planned, value and subject included */
     STORE_RETIME, /* touched_unix_s and expires_unix_s of the record that is there */
+    STORE_CUTOFF, /* the cut-off as planned */
+};
+
+/* The end of a subject's states (SW_WRITE_CUTOFF). */
+struct store_cutoff {
+    int64_t not_before_unix_ms; /* 0: there is none */
+    int64_t expires_unix_s;     /* 0: never */
+    int64_t look_unix_s;        /* when the collector looks at it next; 0: never */
 };
 
 struct store_plan {
     enum sw_err err;
     enum store_act act;
     struct sw_record record; /* what is there afterwards; slices are the write's (RETIME: unset) */
+    struct store_cutoff cutoff; /* CUTOFF */
+};
+
+/* Wall time of a commit. */
+struct store_now {
+    int64_t unix_s;  /* the asker's: what has expired */
+    int64_t unix_ms; /* the store's, when it makes the commit: since when a subject is bound */
 };
 
 /* Is the record gone by then? */
@@ -60,10 +82,31 @@ static inline bool sw_store__expired(int64_t expires_unix_s, int64_t now_unix_s)
 {
     return expires_unix_s != 0 && expires_unix_s <= now_unix_s;
 }
+/* Is it of those that a cut-off of its subject ends, and that stand in the index of subjects? */
+static inline bool sw_store__has_subject(const struct sw_record *r)
+{
+    return r->kind == SW_RECORD_STATE && r->subject.len > 0;
+}
+/* Was it ended by this cut-off of its subject? */
+static inline bool sw_store__cut(const struct sw_record *r, int64_t not_before_unix_ms)
+{
+    return not_before_unix_ms != 0 && sw_store__has_subject(r) &&
+           r->bound_unix_ms <= not_before_unix_ms;
+}
+/* What is answered for a state that was cut off: nothing of its owner is left. */
+struct sw_record sw_store__tombstone_of(const struct sw_record *r);
 
-/* What becomes of a write that finds `seen` (NULL: no record, or an expired one). fresh_epoch is
- * taken when the key is made (again): random, so that versions never come back. Pure. */
-struct store_plan sw_store__plan(const struct sw_write *w, const struct sw_record *seen,
-                                 int64_t now_unix_s, uint64_t fresh_epoch);
+/* What becomes of a write that finds `seen` (NULL: no record, or an expired one), which was cut off
+ * if `cut` is true. fresh_epoch is taken when the key is made (again): random, so that versions
+ * never come back. Pure; not for SW_WRITE_CUTOFF. */
+struct store_plan sw_store__plan(const struct sw_write *w, const struct sw_record *seen, bool cut,
+                                 struct store_now now, uint64_t fresh_epoch);
+/* What becomes of a SW_WRITE_CUTOFF that finds `seen`. Pure. */
+struct store_plan sw_store__plan_cutoff(const struct sw_write *w, const struct store_cutoff *seen,
+                                        int64_t now_unix_s);
+
+/* Entries of the index of what is due that are passed over in one sw_store_due, because their
+ * records have ended. The collector takes those away. */
+#define STORE_DUE_SKIP_MAX 256
 
 #endif

@@ -577,8 +577,11 @@ class Origin:
             Gateway({"apps": {"a": {"servers": [origin.address]}}, ...})
 
     The function gets the request and the connection (a Raw). It returns bytes to send; or None: it did all
-    by itself. The connection is kept unless it was closed. `asked` keeps every request.
+    by itself. The connection is kept unless it was closed. `asked` keeps every request, but not what the
+    gateway asks by itself (health checks, the probe of the header limit), unless sees_checks is set.
     """
+
+    sees_checks = False
 
     def __init__(self, respond, path=None, read_body=True):
         self.respond, self.read_body, self.asked, self.connections = respond, read_body, [], 0
@@ -643,6 +646,9 @@ class Origin:
                     framed = Answer(head, "", 200, "", asked.headers)
                     if framed.get("content-length") or framed.get("transfer-encoding"):
                         asked.body = raw.read_body(framed).body
+                if not self.sees_checks and asked.get("user-agent") == "stateway-health":
+                    raw.send(answer(200, b"", [("Connection", "close")]))
+                    continue
                 with self.lock:
                     self.asked.append(asked)
                 data = self.respond(asked, raw)

@@ -440,6 +440,7 @@ static void conn_health(struct app_conn *c)
 
 static void conn_begin(struct app_conn *c, const struct sw_head *h)
 {
+    const struct sw_field *agent;
     struct world *w = c->w;
     uint32_t id;
 
@@ -451,7 +452,8 @@ static void conn_begin(struct app_conn *c, const struct sw_head *h)
     c->keep_alive = h->keep_alive;
     c->head_request = h->method == SW_METHOD_HEAD;
     c->upgrade = h->upgrade.len > 0;
-    if (sw_slice_eq(h->path, SW_S("/healthz"))) {
+    agent = sw_head_find_name(h, SW_S("User-Agent"));
+    if (agent != NULL && sw_slice_eq(agent->value, SW_S("stateway-health"))) {
         conn_health(c);
         return;
     }

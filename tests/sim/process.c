@@ -395,6 +395,7 @@ void gateway_start(struct world *w)
     g->main = loop_new(w, &main_options);
     g->apps = sw_apps_new(w->config);
     g->admit = sw_admit_new();
+    sw_budget_init(&g->large, w->plan.tight ? 64u * 1024u : 4u * 1024u * 1024u);
     SW_ASSERT(g->apps != NULL);
     SW_ASSERT(g->admit != NULL);
     sw_worker_loop_options(w->config, connections, &options);
@@ -411,6 +412,9 @@ void gateway_start(struct world *w)
             .store = w->store,
             .keys = &w->keys,
             .admit = g->admit,
+            .large = &g->large,
+            .side_fd = -1,
+            .alarms = i == 0,
             .listen_fds = &w->listen_fds[i],
             .listen_count = 1,
             .seed = sw_sim_random(w->sim),

@@ -262,6 +262,7 @@ struct gateway {
     struct sw_apps *apps;
     struct sw_life *life;
     struct sw_admit *admit;
+    struct sw_budget large;
     struct sw_worker *workers[WORKERS_MAX];
     struct inbox inbox;
     uint64_t began_ns;

@@ -25,7 +25,25 @@ static const struct path_row {
     {SW_S("/v1/instances/s/4294967295/kill"), ADMIN_KILL, SW_S("s/4294967295")},
     {SW_S("/v1/apps/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/roll"),
      ADMIN_ROLL, SW_S("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")},
+    {SW_S("/v1/sessions"), ADMIN_SESSIONS, SW_S("")},
+    {SW_S("/v1/sessions/export"), ADMIN_EXPORT, SW_S("")},
+    {SW_S("/v1/sessions/import"), ADMIN_IMPORT, SW_S("")},
+    {SW_S("/v1/sessions/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), ADMIN_SESSION,
+     SW_S("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")},
+    {SW_S("/v1/sessions/-_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz0"), ADMIN_SESSION,
+     SW_S("-_zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz0")},
+    {SW_S("/v1/subjects"), ADMIN_SUBJECT, SW_S("")},
+    {SW_S("/v1/subjects/alice"), ADMIN_SUBJECT, SW_S("alice")},
+    {SW_S("/v1/subjects/a%2Fb%00c"), ADMIN_SUBJECT, SW_S("a%2Fb%00c")},
     /* no place */
+    {SW_S("/v1/sessions/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/sessions/exports"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/sessions/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/sessions/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/sessions/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/sessions/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/subjects/"), ADMIN_NOWHERE, SW_S("")},
+    {SW_S("/v1/subjects/a/b"), ADMIN_NOWHERE, SW_S("")},
     {SW_S("/v1/apps/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/roll"),
      ADMIN_NOWHERE, SW_S("")},
     {SW_S(""), ADMIN_NOWHERE, SW_S("")},
@@ -71,12 +89,13 @@ static void paths(void **state)
             fail_msg("%.*s: endpoint %d, name %.*s", SW_SARG(row->path), r.endpoint,
                      SW_SARG(r.name));
         }
-        assert_true(r.name.len <= SW_ADMIN_NAME_MAX);
+        assert_true(sw_admin__personal(r.endpoint) || r.name.len <= SW_ADMIN_NAME_MAX);
         for (size_t cut = 1; cut < row->path.len && row->endpoint != ADMIN_NOWHERE;
-             cut++) { /* a shorter path is never a longer one's */
+             cut++) { /* a shorter path is never a longer one's (but a subject may have any name) */
             struct sw_admin_routed part = sw_admin__route(sw_slice_head(row->path, cut));
 
-            assert_true(part.endpoint == ADMIN_NOWHERE || part.endpoint == ADMIN_APPS);
+            assert_true(part.endpoint == ADMIN_NOWHERE || part.endpoint == ADMIN_APPS ||
+                        part.endpoint == ADMIN_SESSIONS || part.endpoint == ADMIN_SUBJECT);
         }
     }
 }
@@ -121,6 +140,27 @@ static const struct judge_row {
     {"no guard, same-origin", SW_METHOD_POST, SW_S("/v1/instances/shop/1/kill"), NONE, NONE, false,
      SW_S("same-origin"), ADMIN_NO_GUARD},
 
+    {"end without guard", SW_METHOD_DELETE, SW_S("/v1/subjects/alice"), NONE, NONE, false, NONE,
+     ADMIN_NO_GUARD},
+    {"end", SW_METHOD_DELETE, SW_S("/v1/subjects/alice"), NONE, NONE, true, NONE, ADMIN_ALLOWED},
+    {"put to a subject", SW_METHOD_PUT, SW_S("/v1/subjects/alice"), NONE, NONE, true, NONE,
+     ADMIN_NO_METHOD},
+    {"post to a subject", SW_METHOD_POST, SW_S("/v1/subjects/alice"), NONE, NONE, true, NONE,
+     ADMIN_NO_METHOD},
+    {"delete all", SW_METHOD_DELETE, SW_S("/v1/sessions"), NONE, NONE, true, NONE, ADMIN_NO_METHOD},
+    {"import without guard", SW_METHOD_POST, SW_S("/v1/sessions/import"), NONE, NONE, false, NONE,
+     ADMIN_NO_GUARD},
+    {"get import", SW_METHOD_GET, SW_S("/v1/sessions/import"), NONE, NONE, true, NONE,
+     ADMIN_NO_METHOD},
+    {"sessions for another site", SW_METHOD_GET, SW_S("/v1/sessions"), NONE, NONE, true,
+     SW_S("cross-site"), ADMIN_CROSS},
+    {"sessions without the token", SW_METHOD_GET, SW_S("/v1/sessions/export"), TOKEN, NONE, true,
+     NONE, ADMIN_NO_TOKEN},
+    {"a subject without the token", SW_METHOD_GET, SW_S("/v1/subjects/alice"), TOKEN, NONE, true,
+     NONE, ADMIN_NO_TOKEN},
+    {"an export with the token", SW_METHOD_GET, SW_S("/v1/sessions/export"), TOKEN,
+     SW_S("Bearer s3cret-token"), false, NONE, ADMIN_ALLOWED},
+
     {"token", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("Bearer s3cret-token"), false, NONE,
      ADMIN_ALLOWED},
     {"scheme in any case", SW_METHOD_GET, SW_S("/metrics"), TOKEN, SW_S("bEARER s3cret-token"),
@@ -160,7 +200,8 @@ static void judged(void **state)
     for (size_t i = 0; i < SW_COUNTOF(judge_rows); i++) {
         const struct judge_row *row = &judge_rows[i];
         struct sw_admin_ask ask = {
-            row->method, row->path, row->authorization, row->guard, row->site, false, false, NONE};
+            row->method, row->path, row->authorization,    row->guard, row->site,
+            false,       false,     SW_S("127.0.0.1:9000")};
         struct sw_admin_routed r;
         enum sw_admin_verdict v = sw_admin__judge(&ask, row->token, &r);
 
@@ -217,22 +258,68 @@ static void hosts(void **state)
     }
 }
 
+/* What visitors left is asked about whoever asks, Origin or not, and stays on this side of a
+ * gateway. */
+static void personal_hosts(void **state)
+{
+    static const struct {
+        struct sw_slice host;
+        bool via, token;
+        enum sw_admin_verdict verdict;
+    } personal[] = {
+        {SW_S("127.0.0.1:9000"), false, false, ADMIN_ALLOWED},
+        {SW_S("localhost"), false, false, ADMIN_ALLOWED},
+        {SW_S("[::1]:9000"), false, false, ADMIN_ALLOWED},
+        {SW_S("evil.example:9000"), false, false, ADMIN_REBOUND},
+        {SW_S(""), false, false, ADMIN_REBOUND},
+        {SW_S("127.0.0.1:9000"), true, false, ADMIN_PROXIED},
+        {SW_S("shop.example"), true, true, ADMIN_ALLOWED},
+        {SW_S("shop.example"), false, true, ADMIN_ALLOWED},
+    };
+    static const struct sw_slice paths_of[] = {
+        SW_S("/v1/sessions"), SW_S("/v1/sessions/export"), SW_S("/v1/subjects/alice"),
+        SW_S("/v1/sessions/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")};
+
+    (void)state;
+    for (size_t i = 0; i < SW_COUNTOF(personal); i++) {
+        for (size_t p = 0; p < SW_COUNTOF(paths_of); p++) {
+            struct sw_admin_ask ask = {
+                .method = SW_METHOD_GET,
+                .path = paths_of[p],
+                .authorization = personal[i].token ? SW_S("Bearer s3cret-token") : NONE,
+                .has_via = personal[i].via,
+                .host = personal[i].host,
+            };
+            struct sw_admin_routed r;
+            enum sw_admin_verdict v = sw_admin__judge(&ask, personal[i].token ? TOKEN : NONE, &r);
+
+            if (v != personal[i].verdict) {
+                fail_msg("%.*s, %zu: %d", SW_SARG(personal[i].host), p, v);
+            }
+        }
+    }
+}
+
 static void allowed(void **state)
 {
     (void)state;
-    assert_string_equal(sw_admin__allow(ADMIN_METRICS), "GET, HEAD");
-    assert_string_equal(sw_admin__allow(ADMIN_STATUS), "GET, HEAD");
-    assert_string_equal(sw_admin__allow(ADMIN_ROLL), "POST");
-    assert_string_equal(sw_admin__allow(ADMIN_KILL), "POST");
+    assert_string_equal(sw_admin__allow_line(ADMIN_METRICS), "Allow: GET, HEAD\r\n");
+    assert_string_equal(sw_admin__allow_line(ADMIN_ROLL), "Allow: POST\r\n");
+    assert_string_equal(sw_admin__allow_line(ADMIN_SESSION), "Allow: GET, HEAD, PUT, DELETE\r\n");
+    assert_string_equal(sw_admin__allow_line(ADMIN_SUBJECT), "Allow: GET, HEAD, DELETE\r\n");
+    for (size_t e = ADMIN_NOWHERE + 1; e < ADMIN_ENDPOINT_COUNT; e++) { /* none was forgotten */
+        struct sw_slice line = sw_slice_cstr(sw_admin__allow_line((enum sw_admin_endpoint)e));
+
+        assert_true(sw_slice_starts(line, SW_S("Allow: ")));
+        assert_true(sw_slice_ends(line, SW_S("\r\n")));
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(paths),
-        cmocka_unit_test(judged),
-        cmocka_unit_test(hosts),
-        cmocka_unit_test(allowed),
+        cmocka_unit_test(paths),          cmocka_unit_test(judged),  cmocka_unit_test(hosts),
+        cmocka_unit_test(personal_hosts), cmocka_unit_test(allowed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,167 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "base/json.h"
-#include "io/sim.h"
-#include "world.h"
-
-/* ---- a client -------------------------------------------------------------------------------- */
-
-#define CLIENT_BYTES (1u << 20)
-struct client {
-    struct sw_stream *stream;
-    const char *send; /* NUL-terminated */
-    size_t send_cut;  /* sends in pieces of so many bytes; 0: at once */
-    bool deaf;        /* never reads */
-    bool half_close;
-    bool ended;
-    enum sw_err end;
-    uint64_t ended_ns;
-    size_t len;
-    char got[CLIENT_BYTES + 1];
-};
-
-struct serve {
-    struct sw_sim *sim;
-    struct sw_loop *loop, *outside;
-    struct sw_gateway *g;
-    void *admin;
-    int fd;
-    struct sw_addr addr;
-};
-
-static void client_connected(struct sw_stream *s, void *arg, enum sw_err err)
-{
-    struct client *c = arg;
-    size_t len = strlen(c->send), step = c->send_cut > 0 ? c->send_cut : len;
-
-    if (err != SW_OK) {
-        c->ended = true;
-        c->end = err;
-        return;
-    }
-    for (size_t at = 0; at < len; at += step) {
-        enum sw_err sent =
-            sw_stream_send(s, NULL, sw_slice_of(c->send + at, SW_MIN(step, len - at)));
-
-        assert_int_equal(sent, SW_OK);
-    }
-    if (c->half_close) {
-        sw_stream_shutdown(s);
-    }
-    if (!c->deaf) {
-        sw_stream_read_start(s);
-    }
-}
-
-static void client_recv(struct sw_stream *s, void *arg, struct sw_buf *buf, struct sw_slice bytes)
-{
-    struct client *c = arg;
-
-    (void)s;
-    (void)buf;
-    assert_true(c->len + bytes.len <= CLIENT_BYTES);
-    memcpy(c->got + c->len, bytes.ptr, bytes.len);
-    c->len += bytes.len;
-    c->got[c->len] = '\0';
-}
-
-static void client_end(struct sw_stream *s, void *arg, enum sw_err err)
-{
-    struct client *c = arg;
-
-    c->ended = true;
-    c->end = err;
-    c->ended_ns = sw_loop_now_ns(sw_stream_loop(s));
-}
-
-static const struct sw_stream_events client_events = {client_connected, client_recv, client_end,
-                                                      NULL};
-
-static struct client *client_new(struct serve *v, const char *send)
-{
-    struct client *c = calloc(1, sizeof(*c));
-    enum sw_err err;
-
-    assert_non_null(c);
-    c->send = send;
-    err = sw_stream_connect(v->outside, &v->addr, &client_events, c, &c->stream);
-    if (err != SW_OK) { /* the simulated machine has no descriptor left */
-        assert_int_equal(err, SW_E_NO_FILES);
-        c->stream = NULL;
-        c->ended = true;
-        c->end = err;
-    }
-    return c;
-}
-
-static void client_free(struct client *c)
-{
-    if (c->stream != NULL) {
-        sw_stream_close(c->stream);
-    }
-    free(c);
-}
-
-/* ---- the world ------------------------------------------------------------------------------- */
-
-static void serve_init(struct serve *v, uint64_t seed, const struct sw_sim_faults *faults,
-                       uint32_t buffers)
-{
-    struct sw_loop_options opt = {
-        .streams_max = 256, .buffers_max = buffers, .large_max = 1, .large_bytes = 65536};
-    enum sw_err err;
-
-    memset(v, 0, sizeof(*v));
-    v->sim = sw_sim_new(seed, faults);
-    assert_non_null(v->sim);
-    assert_int_equal(sw_loop_new_sim(v->sim, &opt, &v->loop), SW_OK);
-    opt.buffers_max = 512;
-    opt.pieces_max = 65536;
-    assert_int_equal(sw_loop_new_sim(v->sim, &opt, &v->outside), SW_OK);
-    err = sw_addr_parse(SW_S("127.0.0.1:9000"), false, &v->addr);
-    assert_int_equal(err, SW_OK);
-    assert_int_equal(sw_sim_listen(v->sim, &v->addr, 512, &v->fd), SW_OK);
-    v->g = world_new();
-    v->g->loop = v->loop;
-    v->admin = sw_admin.open(v->g, v->loop, v->fd);
-    assert_non_null(v->admin);
-}
-
-static void serve_fini(struct serve *v)
-{
-    struct sw_admin *a = v->admin;
-
-    for (size_t i = 0; i < ADMIN_PAGES_MAX && sw_list_empty(&a->list); i++) {
-        assert_int_equal(a->pages[i].refs, 0);
-    }
-    sw_admin.close(v->admin);
-    sw_loop_free(v->outside);
-    sw_loop_free(v->loop);
-    sw_sim_free(v->sim);
-    world_free(v->g);
-}
-
-static void run_s(struct serve *v, double s)
-{
-    sw_sim_run(v->sim, sw_sim_now_ns(v->sim) + (uint64_t)(s * 1e9));
-}
-
-/* Sends text, waits, compares the beginning of the answer, or finds `has` in it. */
-static void expect(struct serve *v, const char *name, const char *send, size_t cut,
-                   const char *begins, const char *has)
-{
-    struct client *c = client_new(v, send);
-
-    c->send_cut = cut;
-    run_s(v, 1);
-    if (strncmp(c->got, begins, strlen(begins)) != 0 ||
-        (has != NULL && strstr(c->got, has) == NULL)) {
-        fail_msg("%s: %s\n%s", name, begins, c->got);
-    }
-    client_free(c);
-    run_s(v, 0.01);
-}
+#include "serve.h"
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
@@ -353,8 +193,10 @@ static void counters(void **state)
     }
     v.g->stats[0].rows[3].key = world_key(SW_APPS_MAX, SW_PLACE_NONE, 404, SW_VERDICT_NONE);
     v.g->stats[0].rows[3].count = 9;
-    v.g->has_store = true;
-    v.g->store.records = 77;
+    assert_int_equal(sw_store_open_mem(NULL, &v.g->store), SW_OK);
+    atomic_store(&v.g->stats[1].claims_replayed, 4);
+    atomic_store(&v.g->stats[0].alarms_dropped, 1);
+    v.g->large.used = 4711;
     expect(&v, "rows", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
            "stateway_exchanges_total{app=\"shop\",placement=\"session\",status=\"200\",verdict="
            "\"updated\"} 41\n");
@@ -371,7 +213,13 @@ static void counters(void **state)
     expect(&v, "retries", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
            "stateway_retries_total 10\n");
     expect(&v, "store", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
-           "stateway_store_records 77\n");
+           "stateway_store_records 0\n");
+    expect(&v, "claims", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
+           "stateway_idempotency_total{outcome=\"replayed\"} 4\n");
+    expect(&v, "alarms", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
+           "stateway_alarms_total{outcome=\"dropped\"} 1\n");
+    expect(&v, "large", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
+           "stateway_large_bytes{of=\"exchanges\"} 4711\n");
     expect(&v, "log", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",
            "stateway_access_log_dropped_total 7\n");
     expect(&v, "instances", "GET /metrics HTTP/1.1" H "\r\n", 0, "HTTP/1.1 200 ",

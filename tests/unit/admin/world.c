@@ -1,5 +1,5 @@
-/* world.c - see world.h. It stands in for gateway/, and for what of app/, store/ and placement/
- * would want a whole gateway below it. */
+/* world.c - see world.h. It stands in for gateway/, and for what of app/ and placement/ would want
+ * a whole gateway below it. The store is a real one. */
 #include "world.h"
 
 static struct sw_gateway *current;
@@ -58,6 +58,12 @@ struct sw_gateway *world_new(void)
     g->config.route_count = 3;
     g->routes[0].placement = SW_PLACE_STICKY;
     g->routes[1].placement = SW_PLACE_SESSION;
+    g->routes[1].session.max_bytes = 65536;
+    g->routes[1].session.idle_s = 1800;
+    g->routes[1].session.absolute_s = 86400;
+    g->routes[1].idempotency.mode = SW_IDEM_OPTIONAL;
+    g->routes[1].idempotency.answer_bytes_max = 100000;
+    sw_budget_init(&g->large, 1u << 20);
     g->routes[2].app = 1;
     g->workers = 2;
     g->ready = true;
@@ -92,7 +98,7 @@ struct sw_life *sw_gateway_life(const struct sw_gateway *g)
 
 struct sw_store *sw_gateway_store(const struct sw_gateway *g)
 {
-    return g->has_store ? (struct sw_store *)(uintptr_t)g : NULL;
+    return g->store;
 }
 
 size_t sw_gateway_workers(const struct sw_gateway *g)
@@ -114,6 +120,11 @@ struct sw_loop *sw_gateway_worker_loop(const struct sw_gateway *g, size_t worker
 bool sw_gateway_ready(const struct sw_gateway *g)
 {
     return g->ready;
+}
+
+const struct sw_budget *sw_gateway_large(const struct sw_gateway *g)
+{
+    return &g->large;
 }
 
 bool sw_gateway_stopping(const struct sw_gateway *g)
@@ -191,16 +202,4 @@ enum sw_err sw_life_kill(struct sw_life *l, struct sw_slice instance)
 {
     (void)l;
     return command("kill", instance);
-}
-
-void sw_store_stats(struct sw_store *store, struct sw_store_stats *ret_stats)
-{
-    (void)store;
-    *ret_stats = current->store;
-}
-
-const char *sw_store_name(const struct sw_store *store)
-{
-    (void)store;
-    return "lmdb";
 }

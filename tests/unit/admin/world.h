@@ -14,8 +14,9 @@ struct sw_gateway {
     struct sw_stats stats[2];
     size_t workers;
     struct sw_loop *loop; /* every worker's */
-    bool ready, stopping, has_store;
-    struct sw_store_stats store;
+    bool ready, stopping;
+    struct sw_store *store; /* the test's; NULL: none */
+    struct sw_budget large;
     enum sw_err command_err; /* what sw_life_* answer */
     char command[128];       /* the last one: "kill shop/2" */
     unsigned command_count;

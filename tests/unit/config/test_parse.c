@@ -79,6 +79,10 @@ static void shortest_file(void **state)
     assert_int_equal(c->limits.target_bytes, 8192);
     assert_int_equal(c->limits.body_bytes, 16 << 20);
     assert_int_equal(c->limits.replay_buffer_bytes, 65536);
+    assert_int_equal(c->limits.large_bytes, 64 << 20);
+    TEXT_IS(c->side_text, "127.0.0.1:0");
+    assert_int_equal(c->side_addr.sa.sa_family, AF_INET);
+    assert_int_equal(c->side_addr.in.sin_port, 0);
 
     assert_int_equal(c->app_count, 1);
     a = &c->apps[0];
@@ -126,7 +130,16 @@ static void shortest_file(void **state)
     assert_int_equal(r->session.queue_length, 64);
     assert_int_equal(r->session.queue_wait_ns, 5 * SW_NS_PER_S);
     assert_int_equal(r->session.inline_bytes, 4096);
-    assert_int_equal(r->session.max_bytes, 4096);
+    assert_int_equal(r->session.max_bytes, 1 << 20);
+    assert_false(r->session.encrypt);
+    assert_false(r->session.owner_subject);
+    assert_int_equal(r->session.alarm.len, 0);
+    assert_int_equal(r->idempotency.mode, SW_IDEM_OFF);
+    assert_int_equal(r->idempotency.retention_s, 86400);
+    assert_int_equal(r->idempotency.unknown, SW_IDEM_UNKNOWN_REJECT);
+    assert_int_equal(r->idempotency.failed, SW_IDEM_FAILED_UNKNOWN);
+    assert_int_equal(r->idempotency.wait_ns, 0);
+    assert_int_equal(r->idempotency.answer_bytes_max, 256 << 10);
     TEXT_IS(r->sticky.cookie.name, "pin-shop");
     assert_int_equal(r->sticky.on_loss, SW_ON_LOSS_REPIN);
     assert_int_equal(r->sticky.idle_s, 3600);
@@ -164,6 +177,8 @@ static void full_file(void **state)
     assert_int_equal(c->timeouts.send_ns, 15 * SW_NS_PER_S);
     assert_int_equal(c->limits.body_bytes, 1 << 30);
     assert_int_equal(c->store_map_bytes, 1 << 30);
+    assert_int_equal(c->limits.large_bytes, 128 << 20);
+    TEXT_IS(c->side_text, "127.0.0.1:7070");
 
     assert_int_equal(c->app_count, 2);
     a = &c->apps[0];
@@ -199,7 +214,16 @@ static void full_file(void **state)
     assert_int_equal(r->session.cookie.secure, SW_SECURE_YES);
     assert_int_equal(r->session.concurrency, SW_CONC_MERGE);
     assert_int_equal(r->session.inline_bytes, 8192);
-    assert_int_equal(r->session.max_bytes, 6144);
+    assert_int_equal(r->session.max_bytes, 2 << 20);
+    assert_true(r->session.encrypt);
+    assert_int_equal(r->idempotency.mode, SW_IDEM_OPTIONAL);
+    assert_int_equal(r->idempotency.retention_s, 3600);
+    assert_int_equal(r->idempotency.unknown, SW_IDEM_UNKNOWN_RETRY);
+    assert_int_equal(r->idempotency.failed, SW_IDEM_FAILED_RELEASE);
+    assert_int_equal(r->idempotency.wait_ns, 2 * SW_NS_PER_S);
+    assert_int_equal(r->idempotency.principal, SW_IDEM_PRINCIPAL_HEADER);
+    TEXT_IS(r->idempotency.principal_header, "X-Api-Key");
+    assert_int_equal(r->idempotency.answer_bytes_max, 1 << 20);
     assert_int_equal(r->replay, SW_REPLAY_SAFE);
     assert_false(r->csrf);
     assert_true(r->expose_verdict);
@@ -208,6 +232,12 @@ static void full_file(void **state)
     assert_int_equal(r->app, 1);
     assert_int_equal(r->session.key_source, SW_KEY_PATH);
     TEXT_IS(r->session.key_name, "room");
+    assert_true(r->session.owner_subject);
+    TEXT_IS(r->session.cookie.name, "sid");
+    TEXT_IS(r->session.alarm, "/alarms");
+    assert_int_equal(r->idempotency.mode, SW_IDEM_REQUIRED); /* the word alone */
+    assert_int_equal(r->idempotency.principal, SW_IDEM_PRINCIPAL_HEADER);
+    TEXT_IS(r->idempotency.principal_header, "Authorization");
     r = &c->routes[2];
     assert_int_equal(r->placement, SW_PLACE_STICKY);
     assert_int_equal(r->sticky.on_loss, SW_ON_LOSS_NOTIFY);
@@ -217,6 +247,8 @@ static void full_file(void **state)
     assert_int_equal(r->sticky.cookie.secure, SW_SECURE_NO);
     assert_int_equal(c->routes[3].placement, SW_PLACE_NONE);
     assert_int_equal(c->routes[3].index, 3);
+    assert_true(c->routes[0].ident != c->routes[1].ident);
+    assert_true(c->routes[1].ident != c->routes[3].ident);
     sw_config_free(c);
 }
 
@@ -351,6 +383,7 @@ static void defaults_give_way(void **state)
                     "limits: { head: 4KiB }\n"
                     "store: 'memory:'\n"
                     "admin: off\n"
+                    "side: { address: off }\n"
                     "routes: [ { path: /*, app: a, state: session, session: { absolute: 10m, "
                     "inline: 1KiB } } ]\n"),
                NULL);
@@ -365,6 +398,62 @@ static void defaults_give_way(void **state)
     assert_int_equal(c->store_path.len, 0);
     TEXT_IS(c->keys_file, "./state/keys.json");
     sw_config_free(c);
+}
+
+/* What is not written about large states and keys follows from what is. */
+static void large_states_give_way(void **state)
+{
+    struct sw_config *c =
+        parsed(SW_S("apps: { a: { command: [x] } }\nlimits: { large: 2MiB }\n"
+                    "routes:\n"
+                    "- { path: /a, app: a, state: session, idempotency: required }\n"
+                    "- { path: /b, app: a, state: session, session: { max-size: 2KiB } }\n"
+                    "- { path: /c, app: a, state: none, idempotency: { retention: 1m } }\n"
+                    "- { path: /d, app: a, state: session, idempotency: { principal: address } }\n"
+                    "- { path: '/e/{x}', app: a, state: session, session: { key: path.x }, "
+                    "idempotency: optional }\n"),
+               NULL);
+
+    (void)state;
+    assert_int_equal(c->routes[0].session.max_bytes, 512 << 10); /* a quarter of what there is */
+    assert_int_equal(c->routes[0].idempotency.mode, SW_IDEM_REQUIRED);
+    assert_int_equal(c->routes[0].idempotency.retention_s, 86400);
+    assert_int_equal(c->routes[0].idempotency.principal, SW_IDEM_PRINCIPAL_VISITOR);
+    assert_int_equal(c->routes[1].session.max_bytes, 2048);
+    assert_int_equal(c->routes[1].session.inline_bytes, 2048);
+    assert_int_equal(c->routes[2].idempotency.mode, SW_IDEM_REQUIRED); /* a map means it */
+    assert_int_equal(c->routes[2].idempotency.retention_s, 60);
+    assert_int_equal(c->routes[2].idempotency.principal, SW_IDEM_PRINCIPAL_HEADER);
+    assert_int_equal(c->routes[3].idempotency.principal, SW_IDEM_PRINCIPAL_ADDRESS);
+    assert_int_equal(c->routes[4].idempotency.mode, SW_IDEM_OPTIONAL);
+    assert_int_equal(c->routes[4].idempotency.principal, SW_IDEM_PRINCIPAL_HEADER);
+    TEXT_IS(c->routes[4].idempotency.principal_header, "Authorization");
+    sw_config_free(c);
+}
+
+/* The ident of a route stays when the file around it changes, and is that of no other route. */
+static void idents(void **state)
+{
+    struct sw_config *one =
+        parsed(SW_S("apps: { a: { command: [x] }, b: { command: [y] } }\nroutes:\n"
+                    "- { path: /x, app: a }\n- { path: /y, app: a }\n- { path: /z, app: b }\n"
+                    "- { path: /x, host: h, app: a }\n"),
+               NULL);
+    struct sw_config *other =
+        parsed(SW_S("apps: { b: { command: [y] }, c: { command: [z] }, a: { command: [x] } }\n"
+                    "routes:\n- { path: /z, app: a }\n- { path: /y, app: a, state: session }\n"),
+               NULL);
+
+    (void)state;
+    for (size_t i = 0; i < one->route_count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            assert_true(one->routes[i].ident != one->routes[k].ident);
+        }
+    }
+    assert_true(other->routes[1].ident == one->routes[1].ident);
+    assert_true(other->routes[0].ident != one->routes[2].ident); /* another app */
+    sw_config_free(one);
+    sw_config_free(other);
 }
 
 static void flags_win(void **state)
@@ -556,6 +645,8 @@ int main(void)
         cmocka_unit_test(too_much),
         cmocka_unit_test(as_much_as_may_be),
         cmocka_unit_test(defaults_give_way),
+        cmocka_unit_test(large_states_give_way),
+        cmocka_unit_test(idents),
         cmocka_unit_test(flags_win),
         cmocka_unit_test(filled_in),
         cmocka_unit_test(filled_in_from_the_system),

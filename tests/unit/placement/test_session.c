@@ -1,188 +1,6 @@
 /* unit/placement/test_session.c - session against the memory store, on a real loop: what is read,
  * what a commit becomes when others came first, and when the store fails. */
-#include "placement/placement.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <cmocka.h>
-
-#define INLINE     1024
-#define ARENA_SIZE ((size_t)(4 * INLINE + 4096)) /* as a worker's, by the route's inline */
-#define IDLE_S     100
-
-struct world {
-    struct sw_loop *loop;
-    struct sw_store *store;
-    struct sw_keyring keys;
-    struct sw_config_app app;
-    struct sw_config config;
-    struct sw_config_route route;
-    struct sw_routed routed;
-    struct sw_place_env env;
-};
-
-/* One request: its ask, and what that borrows. */
-struct visit {
-    struct sw_ask ask;
-    struct world *w;
-    struct sw_arena arena;
-    struct sw_field request_fields[16], response_fields[16];
-    struct sw_head request, response;
-    char request_text[512], response_text[4096], block[ARENA_SIZE];
-};
-
-static int set_up(void **state)
-{
-    static const struct sw_loop_options options = {.engine = SW_ENGINE_EPOLL,
-                                                   .streams_max = 4,
-                                                   .buffers_max = 4,
-                                                   .large_max = 1,
-                                                   .large_bytes = 65536};
-    struct world *w = calloc(1, sizeof(*w));
-
-    assert_non_null(w);
-    assert_int_equal(sw_loop_new(&options, &w->loop), SW_OK);
-    assert_int_equal(sw_store_open_mem(NULL, &w->store), SW_OK);
-    sw_keyring_make(sw_loop_now_unix_s(w->loop), &w->keys);
-    w->app.name = SW_S("shop");
-    w->config.apps = &w->app;
-    w->config.app_count = 1;
-    w->route.placement = SW_PLACE_SESSION;
-    w->route.session.cookie.name = SW_S("sid");
-    w->route.session.cookie.path = SW_S("/");
-    w->route.session.idle_s = IDLE_S;
-    w->route.session.absolute_s = 100 * IDLE_S;
-    w->route.session.inline_bytes = w->route.session.max_bytes = INLINE;
-    w->route.session.concurrency = SW_CONC_SERIAL;
-    w->routed.route = &w->route;
-    w->env = (struct sw_place_env){
-        .loop = w->loop, .store = w->store, .keys = &w->keys, .config = &w->config};
-    *state = w;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-
-    sw_store_close(w->store);
-    sw_loop_free(w->loop);
-    free(w);
-    return 0;
-}
-
-static void on_wake(struct sw_ask *ask)
-{
-    sw_loop_stop(SW_CONTAINER(ask, struct visit, ask)->w->loop);
-}
-
-/* The path is the entity's id, when the route's key is one. */
-static void visit_open(struct world *w, struct visit *v, const char *cookie)
-{
-    static const struct sw_h1_limits limits = {65536, 65536};
-    size_t scanned = 0;
-    int n = snprintf(v->request_text, sizeof(v->request_text),
-                     "POST /?room=7 HTTP/1.1\r\nHost: a\r\n%s%s%s\r\n",
-                     cookie != NULL ? "Cookie: sid=" : "", cookie != NULL ? cookie : "",
-                     cookie != NULL ? "\r\n" : "");
-
-    memset(&v->ask, 0, sizeof(v->ask));
-    v->w = w;
-    v->request = (struct sw_head){.fields = v->request_fields, .field_max = 16};
-    assert_int_equal(
-        sw_h1_request(sw_slice_of(v->request_text, (size_t)n), &scanned, &limits, &v->request).step,
-        SW_STEP_DONE);
-    sw_arena_init(&v->arena, v->block, sizeof(v->block));
-    v->ask.env = &w->env;
-    v->ask.placement = sw_placement_of(SW_PLACE_SESSION);
-    v->ask.routed = &w->routed;
-    v->ask.request = &v->request;
-    v->ask.arena = &v->arena;
-    v->ask.now_unix_s = sw_loop_now_unix_s(w->loop);
-    v->ask.wake = on_wake;
-    assert_int_equal(sw_place_key(&v->ask), SW_OK);
-    assert_int_equal(v->ask.placement->load(&v->ask),
-                     SW_STEP_DONE); /* the memory store never waits */
-}
-
-static void answer(struct visit *v, unsigned status, const char *fields)
-{
-    static const struct sw_h1_limits limits = {65536, 65536};
-    size_t scanned = 0;
-    int n = snprintf(v->response_text, sizeof(v->response_text), "HTTP/1.1 %u OK\r\n%s\r\n", status,
-                     fields);
-
-    v->response = (struct sw_head){.fields = v->response_fields, .field_max = 16};
-    assert_true(n > 0 && (size_t)n < sizeof(v->response_text));
-    assert_int_equal(sw_h1_response(sw_slice_of(v->response_text, (size_t)n), &scanned, &limits,
-                                    SW_METHOD_POST, &v->response)
-                         .step,
-                     SW_STEP_DONE);
-    v->ask.response = &v->response;
-}
-
-static enum sw_err commit_status(struct visit *v, unsigned status, const char *fields)
-{
-    enum sw_step step;
-
-    answer(v, status, fields);
-    while ((step = v->ask.placement->commit(&v->ask)) == SW_STEP_MORE) {
-        sw_loop_run(v->w->loop);
-    }
-    return step == SW_STEP_DONE ? SW_OK : v->ask.err;
-}
-
-static enum sw_err commit(struct visit *v, const char *fields)
-{
-    return commit_status(v, 200, fields);
-}
-
-/* The id in the cookie that the client gets; "" when it is cleared; NULL: no Set-Cookie. */
-static const char *cookie_of(const struct visit *v, char text[64])
-{
-    struct sw_slice value;
-
-    if (!sw_slice_starts(v->ask.client_lines, SW_S("Set-Cookie: sid="))) {
-        assert_true(v->ask.client_lines.len == 0);
-        return NULL;
-    }
-    value = sw_slice_tail(v->ask.client_lines, 16);
-    value = sw_slice_head(value, sw_slice_find_slice(value, SW_S(";")));
-    assert_true(value.len == 0 || value.len == 43);
-    snprintf(text, 64, "%.*s", SW_SARG(value));
-    return text;
-}
-
-/* A visitor with that state; his id in text. */
-static void visitor_make(struct world *w, const char *fields, char text[64])
-{
-    struct visit v;
-
-    visit_open(w, &v, NULL);
-    assert_int_equal(commit(&v, fields), SW_OK);
-    assert_non_null(cookie_of(&v, text));
-}
-
-/* NULL: there must be no state. */
-static void state_is(struct world *w, const char *cookie, const char *want)
-{
-    struct visit v;
-
-    visit_open(w, &v, cookie);
-    assert_int_equal(v.ask.state_present, want != NULL);
-    if (want != NULL && !sw_slice_eq(v.ask.state, sw_slice_cstr(want))) {
-        fail_msg("%.*s, not %s", SW_SARG(v.ask.state), want);
-    }
-}
-
-static uint64_t commits_made(struct world *w)
-{
-    struct sw_store_stats stats;
-
-    sw_store_stats(w->store, &stats);
-    return stats.commits;
-}
+#include "world.h"
 
 /* ---- ordinary -------------------------------------------------------------------------------- */
 
@@ -242,8 +60,7 @@ static void entity_again(void **state)
     struct visit v;
     struct sw_version before;
 
-    w->route.session.key_source = SW_KEY_QUERY;
-    w->route.session.key_name = SW_S("room");
+    world_rooms(w);
     visit_open(w, &v, NULL);
     assert_int_equal(commit(&v, "Stateway-Set: {\"n\":1}\r\n"), SW_OK);
     before = v.ask.version;
@@ -282,35 +99,42 @@ static void renewals(void **state)
     state_is(w, first, NULL); /* one too many: nowhere, rather than for ever */
 }
 
-/* Writes a record as it would never be. */
-static void on_raw(struct sw_store_commit *op)
+/* The visitor's name for logs and apps is that of his state, whichever id led to it. */
+static void one_name(void **state)
 {
-    sw_loop_stop(op->arg);
+    struct world *w = *state;
+    struct visit v;
+    char first[64], id[64], fresh[17], text[17];
+
+    visitor_make(w, "Stateway-Set: {\"n\":1}\r\n", first);
+    visit_open(w, &v, first);
+    memcpy(text, v.ask.visitor, sizeof(text));
+    assert_int_equal(commit(&v, "Stateway-Renew: ?1\r\n"), SW_OK);
+    memcpy(fresh, v.ask.visitor, sizeof(fresh));
+    assert_string_not_equal(fresh, text);
+    assert_non_null(cookie_of(&v, id));
+    visit_open(w, &v, id);
+    assert_string_equal(v.ask.visitor, fresh);
+    visit_open(w, &v, first);
+    assert_string_equal(v.ask.visitor, fresh);
+    assert_true(sw_slice_eq(sw_slice_tail(v.ask.key_text, 8), sw_slice_cstr(fresh)));
 }
 
+/* Writes a record as it would never be. */
 static void raw_put(struct world *w, const char *id, enum sw_record_kind kind,
                     struct sw_slice value, int64_t written_unix_s, int64_t expires_unix_s,
                     int64_t absolute_unix_s)
 {
-    struct sw_store_commit op = {
-        .count = 1, .now_unix_s = written_unix_s, .loop = w->loop, .done = on_raw, .arg = w->loop};
-    uint8_t bytes[32];
-
-    assert_int_equal(sw_b64url_exact(sw_slice_cstr(id), bytes, sizeof(bytes)), SW_OK);
-    op.writes[0] = (struct sw_write){.kind = SW_WRITE_PUT,
-                                     .record = kind,
-                                     .expect = SW_EXPECT_ANY,
-                                     .value = value,
-                                     .expires_unix_s = expires_unix_s,
-                                     .absolute_unix_s = absolute_unix_s};
-    sw_sha256(sw_slice_of(bytes, sizeof(bytes)), op.writes[0].key.bytes);
-    sw_store_commit(w->store, &op);
-    sw_loop_run(w->loop);
-    assert_int_equal(op.err, SW_OK);
+    write_raw(w,
+              (struct sw_write){.kind = SW_WRITE_PUT,
+                                .key = id_key(id),
+                                .record = kind,
+                                .expect = SW_EXPECT_ANY,
+                                .value = value,
+                                .expires_unix_s = expires_unix_s,
+                                .absolute_unix_s = absolute_unix_s},
+              written_unix_s);
 }
-
-#define ID_A "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-#define ID_B "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE"
 
 static void aliases_that_lead_nowhere(void **state)
 {
@@ -393,19 +217,6 @@ static void crossing(void **state)
 }
 
 /* ---- the store fails ------------------------------------------------------------------------- */
-
-struct fate {
-    struct sw_store_fault fault;
-    uint32_t times, asked;
-};
-
-static struct sw_store_fault on_commit(void *arg, const struct sw_store_commit *op)
-{
-    struct fate *f = arg;
-
-    (void)op;
-    return f->asked++ < f->times ? f->fault : (struct sw_store_fault){0};
-}
 
 static void store_failures(void **state)
 {
@@ -503,6 +314,121 @@ static void ended_between_two_tries(void **state)
     }
 }
 
+/* ---- joined ---------------------------------------------------------------------------------- */
+
+static struct sw_write claim_write(uint8_t number, enum sw_expect expect)
+{
+    struct sw_write w = {
+        .kind = SW_WRITE_PUT, .record = SW_RECORD_CLAIM, .expect = expect, .value = SW_S("done")};
+
+    memset(w.key.bytes, number, sizeof(w.key.bytes));
+    return w;
+}
+
+static bool claimed(struct world *w, uint8_t number)
+{
+    struct sw_write claim = claim_write(number, SW_EXPECT_ANY);
+    struct kept *k = kept_get(w, &claim.key);
+    bool there = k->err == SW_OK;
+
+    assert_true(!there || k->record.kind == SW_RECORD_CLAIM);
+    free(k);
+    return there;
+}
+
+/* One more write goes with the state's, and with nothing else. */
+static void joined(void **state)
+{
+    static const struct row {
+        const char *fields;
+        unsigned status;
+        bool with; /* a state */
+        bool joined;
+    } rows[] = {
+        {"Stateway-Set: {}\r\n", 200, true, true},      {"Stateway-Set: {}\r\n", 200, false, true},
+        {"Stateway-Delete: ?1\r\n", 200, true, true},   {"Stateway-Renew: ?1\r\n", 200, true, true},
+        {"Stateway-Delete: ?1\r\n", 200, false, false}, {"", 200, true, false},
+        {"Stateway-Set: {}\r\n", 500, true, false},
+    };
+    struct world *w = *state;
+
+    for (size_t i = 0; i < SW_COUNTOF(rows); i++) {
+        struct sw_write claim = claim_write((uint8_t)(i + 1), SW_EXPECT_ANY);
+        struct visit v;
+        char id[64];
+
+        visitor_make(w, "Stateway-Set: {\"n\":0}\r\n", id);
+        visit_open(w, &v, rows[i].with ? id : NULL);
+        v.ask.join = &claim;
+        assert_int_equal(commit_status(&v, rows[i].status, rows[i].fields), SW_OK);
+        if (v.ask.joined != rows[i].joined || claimed(w, (uint8_t)(i + 1)) != rows[i].joined) {
+            fail_msg("row %zu", i);
+        }
+    }
+    { /* not with a touch, which nobody waits for */
+        struct sw_write claim = claim_write(100, SW_EXPECT_ANY);
+        int64_t now = sw_loop_now_unix_s(w->loop);
+        struct visit v;
+
+        raw_put(w, ID_A, SW_RECORD_STATE, SW_S("{}"), now - 12, now + 50, now + 5000);
+        visit_open(w, &v, ID_A);
+        assert_true(v.ask.session.needs_touch);
+        v.ask.join = &claim;
+        assert_int_equal(commit(&v, ""), SW_OK);
+        assert_false(v.ask.joined);
+        assert_false(claimed(w, 100));
+    }
+}
+
+/* A conflict that is tried again takes it along again; one that stands leaves both unwritten. */
+static void joined_in_a_crowd(void **state)
+{
+    struct world *w = *state;
+
+    for (uint8_t i = 1; i <= 2; i++) {
+        struct sw_write claim = claim_write(i, SW_EXPECT_VERSION);
+        struct visit v, other;
+        char id[64];
+
+        w->route.session.concurrency = i == 1 ? SW_CONC_MERGE : SW_CONC_SERIAL;
+        visitor_make(w, "Stateway-Set: {\"n\":0}\r\n", id);
+        visit_open(w, &v, id);
+        visit_open(w, &other, id);
+        assert_int_equal(commit(&other, "Stateway-Patch: {\"o\":1}\r\n"), SW_OK);
+        v.ask.join = &claim;
+        assert_int_equal(commit(&v, "Stateway-Patch: {\"m\":1}\r\n"),
+                         i == 1 ? SW_OK : SW_E_CONFLICT);
+        assert_true(v.ask.joined == (i == 1));
+        assert_true(claimed(w, i) == (i == 1));
+    }
+}
+
+/* Another has the claim: not a word of the state is written, and it is not tried again. */
+static void claim_is_another_s(void **state)
+{
+    static const enum sw_concurrency kinds[] = {SW_CONC_SERIAL, SW_CONC_LAST};
+    struct world *w = *state;
+
+    for (size_t i = 0; i < SW_COUNTOF(kinds); i++) {
+        struct sw_write claim = claim_write((uint8_t)(i + 1), SW_EXPECT_VERSION);
+        uint64_t commits;
+        struct visit v;
+        char id[64];
+
+        w->route.session.concurrency = kinds[i];
+        visitor_make(w, "Stateway-Set: {\"n\":0}\r\n", id);
+        write_raw(w, claim, sw_loop_now_unix_s(w->loop));
+        visit_open(w, &v, id);
+        v.ask.join = &claim;
+        commits = commits_made(w);
+        assert_int_equal(commit(&v, "Stateway-Set: {\"n\":1}\r\n"), SW_E_IDEM_RUNNING);
+        assert_false(v.ask.joined);
+        assert_true(v.ask.client_lines.len == 0);
+        assert_true(commits_made(w) == commits + 1);
+        state_is(w, id, "{\"n\":0}");
+    }
+}
+
 /* ---- time ------------------------------------------------------------------------------------ */
 
 static int64_t expires_of(struct world *w, const char *id)
@@ -577,16 +503,19 @@ static void ttl(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
         TEST(first_write),
         TEST(ends),
         TEST(entity_again),
         TEST(renewals),
+        TEST(one_name),
         TEST(aliases_that_lead_nowhere),
         TEST(crossing),
         TEST(store_failures),
         TEST(tries_are_bounded),
         TEST(ended_between_two_tries),
+        TEST(joined),
+        TEST(joined_in_a_crowd),
+        TEST(claim_is_another_s),
         TEST(touches),
         TEST(ttl),
     };

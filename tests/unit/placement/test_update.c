@@ -5,6 +5,9 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#define ALARM    "Stateway-Alarm: in=5\r\n"
+#define ALARMS_8 ALARM ALARM ALARM ALARM ALARM ALARM ALARM ALARM
+
 static const struct row {
     const char *head; /* fields of the answer */
     enum sw_err err;
@@ -56,7 +59,18 @@ static const struct row {
     {"Stateway-Commit: sometimes\r\n", SW_E_UPDATE_SYNTAX, 0},
     {"Stateway-Renew: ?1\r\n", SW_OK, SW_UPDATE_NONE},
     {"Stateway-Renew: yes\r\n", SW_E_UPDATE_SYNTAX, 0},
-    {"Stateway-Alarm: in=5\r\n", SW_E_UPDATE_UNSUPPORTED, 0},
+    /* alarms are kept as texts, whatever they say: sw_alarm_parse reads them */
+    {"Stateway-Alarm: in=5\r\n", SW_OK, SW_UPDATE_NONE},
+    {"Stateway-Alarm: nonsense\r\nStateway-Set: {}\r\n", SW_OK, SW_UPDATE_SET},
+    {ALARMS_8, SW_OK, SW_UPDATE_NONE},
+    {ALARMS_8 "Stateway-Alarm: in=9\r\n", SW_E_UPDATE_ALARM, 0},
+    /* what becomes of the idempotency key */
+    {"Stateway-Idempotency: store\r\n", SW_OK, SW_UPDATE_NONE},
+    {"Stateway-Idempotency: release\r\n", SW_OK, SW_UPDATE_NONE},
+    {"Stateway-Idempotency: Store\r\n", SW_E_UPDATE_SYNTAX, 0},
+    {"Stateway-Idempotency: keep\r\n", SW_E_UPDATE_SYNTAX, 0},
+    {"Stateway-Idempotency:\r\n", SW_E_UPDATE_SYNTAX, 0},
+    {"Stateway-Idempotency: store\r\nStateway-Idempotency: release\r\n", SW_E_UPDATE_MANY, 0},
     /* an announced update that got lost on the way */
     {"Stateway-Update: bytes=2\r\nStateway-Set: {}\r\n", SW_OK, SW_UPDATE_SET},
     {"Stateway-Update: bytes=3\r\nStateway-Set: {}\r\n", SW_E_UPDATE_LOST, 0},
@@ -113,11 +127,33 @@ static void values(void **state)
     assert_true(u.ttl_s < 0);
 }
 
+static void alarms(void **state)
+{
+    struct sw_update u = {.kind = SW_UPDATE_NONE};
+
+    (void)state;
+    assert_int_equal(read_row("Stateway-Set: {}\r\n", &u), SW_OK);
+    assert_int_equal(u.alarm_count, 0);
+    assert_int_equal(u.idempotency, SW_IDEM_BY_STATUS);
+    assert_int_equal(read_row("Stateway-Alarm: in=5;id=a\r\nStateway-Idempotency: release\r\n"
+                              "stateway-alarm: cancel;id=b\r\nStateway-Alarm:\r\n",
+                              &u),
+                     SW_OK);
+    assert_int_equal(u.alarm_count, 3); /* in their order */
+    assert_true(sw_slice_eq(u.alarms[0], SW_S("in=5;id=a")));
+    assert_true(sw_slice_eq(u.alarms[1], SW_S("cancel;id=b")));
+    assert_int_equal(u.alarms[2].len, 0);
+    assert_int_equal(u.idempotency, SW_IDEM_RELEASE);
+    assert_int_equal(read_row("Stateway-Idempotency: store\r\n", &u), SW_OK);
+    assert_int_equal(u.idempotency, SW_IDEM_STORE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(update_rows),
         cmocka_unit_test(values),
+        cmocka_unit_test(alarms),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

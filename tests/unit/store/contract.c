@@ -209,6 +209,57 @@ void assert_value(struct world *w, uint64_t key, int64_t now, struct sw_slice va
     }
 }
 
+struct sw_write cutoff_of(struct sw_slice subject, int64_t not_before_unix_ms, int64_t expires)
+{
+    return (struct sw_write){
+        .kind = SW_WRITE_CUTOFF,
+        .subject = subject,
+        .not_before_unix_ms = not_before_unix_ms,
+        .expires_unix_s = expires,
+    };
+}
+
+static void visited_add(struct visited *v, const struct sw_store_key *key)
+{
+    assert_true(v->count < SW_COUNTOF(v->keys));
+    v->keys[v->count++] = *key;
+}
+
+static void on_scanned(void *arg, const struct sw_store_key *key, const struct sw_record *r)
+{
+    assert_true(r->kind >= SW_RECORD_STATE && r->kind <= SW_RECORD_CLAIM);
+    visited_add(arg, key);
+}
+
+static void on_due(void *arg, const struct sw_store_key *key, int64_t due_unix_ms)
+{
+    assert_true(due_unix_ms > 0);
+    visited_add(arg, key);
+}
+
+void visit(struct world *w, struct sw_slice subject, const struct sw_store_key *after, size_t limit,
+           int64_t now, struct visited *ret)
+{
+    ret->count = 0;
+    assert_int_equal(subject.len > 0 ? sw_store_scan_subject(w->store, subject, after, limit, now,
+                                                             on_scanned, ret)
+                                     : sw_store_scan(w->store, after, limit, now, on_scanned, ret),
+                     SW_OK);
+}
+
+void visit_due(struct world *w, int64_t now_ms, size_t limit, struct visited *ret)
+{
+    ret->count = 0;
+    assert_int_equal(sw_store_due(w->store, now_ms, limit, on_due, ret), SW_OK);
+}
+
+bool is_key(const struct sw_store_key *key, uint64_t n)
+{
+    struct sw_store_key want = key_of(n);
+
+    return memcmp(key, &want, sizeof(want)) == 0;
+}
+
 static bool same(struct sw_version a, uint64_t epoch, uint64_t counter)
 {
     return a.epoch == epoch && a.counter == counter;
@@ -287,7 +338,7 @@ static void expectations(void **state)
     assert_value(w, 1, NOW, SW_S("d"));
 }
 
-static struct sw_write delete_of(uint64_t key, int64_t expires)
+struct sw_write delete_of(uint64_t key, int64_t expires)
 {
     return (struct sw_write){
         .kind = SW_WRITE_DELETE,
@@ -785,9 +836,9 @@ static void closing(void **state)
     }
 }
 
-static const struct maker *suite_maker; /* cmocka's group has no room for it */
+const struct maker *suite_maker; /* cmocka's group has no room for it */
 
-static int setup(void **state)
+int suite_setup(void **state)
 {
     static struct world w;
     /* sync: the contract is the same, and the tests are many */
@@ -808,7 +859,7 @@ static int setup_narrow(void **state)
     return 0;
 }
 
-static int teardown(void **state)
+int suite_teardown(void **state)
 {
     world_fini(*state);
     return 0;
@@ -816,18 +867,26 @@ static int teardown(void **state)
 
 int contract_run(const struct maker *maker)
 {
-#define ROW(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define ROW(name) cmocka_unit_test_setup_teardown(name, suite_setup, suite_teardown)
     const struct CMUnitTest tests[] = {
-        ROW(put_and_load), ROW(expectations),
-        ROW(tombstones),   ROW(tombstone_ends),
-        ROW(touching),     ROW(expiring),
-        ROW(renewing),     ROW(all_or_none),
-        ROW(batches),      ROW(large_values),
-        ROW(small_arena),  ROW(scanning),
-        ROW(counting),     ROW(many_keys),
-        ROW(closing),      cmocka_unit_test_setup_teardown(queue_full, setup_narrow, teardown),
+        ROW(put_and_load),
+        ROW(expectations),
+        ROW(tombstones),
+        ROW(tombstone_ends),
+        ROW(touching),
+        ROW(expiring),
+        ROW(renewing),
+        ROW(all_or_none),
+        ROW(batches),
+        ROW(large_values),
+        ROW(small_arena),
+        ROW(scanning),
+        ROW(counting),
+        ROW(many_keys),
+        ROW(closing),
+        cmocka_unit_test_setup_teardown(queue_full, setup_narrow, suite_teardown),
     };
 
     suite_maker = maker;
-    return cmocka_run_group_tests_name(maker->name, tests, NULL, NULL);
+    return cmocka_run_group_tests_name(maker->name, tests, NULL, NULL) + contract_index_run(maker);
 }

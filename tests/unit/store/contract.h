@@ -56,7 +56,27 @@ enum sw_err write_one(struct world *w, struct sw_write write, int64_t now,
 enum sw_err load(struct world *w, uint64_t key, int64_t now, struct sw_record *ret_record);
 void assert_value(struct world *w, uint64_t key, int64_t now, struct sw_slice value);
 
-/* The whole suite. */
+struct sw_write delete_of(uint64_t key, int64_t expires);
+struct sw_write cutoff_of(struct sw_slice subject, int64_t not_before_unix_ms, int64_t expires);
+
+/* The keys that a scan visits, in its order. */
+struct visited {
+    struct sw_store_key keys[512];
+    size_t count;
+};
+/* All of them, of one subject when that is not empty; at most limit. */
+void visit(struct world *w, struct sw_slice subject, const struct sw_store_key *after, size_t limit,
+           int64_t now, struct visited *ret);
+/* What is due, the earliest first. */
+void visit_due(struct world *w, int64_t now_ms, size_t limit, struct visited *ret);
+bool is_key(const struct sw_store_key *key, uint64_t n);
+
+/* The whole suite: contract.c and contract_index.c. */
 int contract_run(const struct maker *maker);
+int contract_index_run(const struct maker *maker);
+/* What a suite's tests begin and end with. */
+extern const struct maker *suite_maker;
+int suite_setup(void **state);
+int suite_teardown(void **state);
 
 #endif

@@ -309,7 +309,7 @@ static void with_lmdb(struct world *w, const char *dbname, const void *value, si
     MDB_val k = {5, (void *)(uintptr_t) "store"}, v = {len, (void *)(uintptr_t)value};
 
     assert_int_equal(mdb_env_create(&env), 0);
-    assert_int_equal(mdb_env_set_maxdbs(env, 4), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 8), 0);
     assert_int_equal(mdb_env_open(env, world_file(w, "data.mdb"), MDB_NOSUBDIR, 0600), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, dbname, MDB_CREATE, &dbi), 0);
@@ -324,7 +324,7 @@ static void with_lmdb(struct world *w, const char *dbname, const void *value, si
 
 static void foreign_lmdb(void **state)
 {
-    static const char newer[40] = "stateway\2", other[40] = "somebody\1", same[12] = "stateway\1";
+    static const char newer[40] = "stateway\3", other[40] = "somebody\1", same[12] = "stateway\1";
     struct world w;
 
     (void)state;
@@ -332,7 +332,7 @@ static void foreign_lmdb(void **state)
     assert_int_equal(write_one(&w, put_of(1, SW_S("a")), NOW, NULL), SW_OK);
     closed(&w);
     with_lmdb(&w, "meta", newer, sizeof(newer));
-    refused(&w, SW_E_STORE_FORMAT, "format 2, this stateway knows format 1");
+    refused(&w, SW_E_STORE_FORMAT, "format 3, this stateway knows formats 1 to 2");
     with_lmdb(&w, "meta", other, sizeof(other));
     refused(&w, SW_E_STORE_FORMAT, "not a store of stateway");
     with_lmdb(&w, "meta", same, 8);
@@ -469,14 +469,6 @@ static size_t fill(struct world *w, uint64_t from, size_t value_bytes)
     return count;
 }
 
-static struct sw_write delete_of(uint64_t key)
-{
-    return (struct sw_write){.kind = SW_WRITE_DELETE,
-                             .key = key_of(key),
-                             .expect = SW_EXPECT_ANY,
-                             .expires_unix_s = NOW + 1001};
-}
-
 /* Tombstones of small records free no page: the collector does, and needs room for it too. */
 static void map_full_collect(void **state)
 {
@@ -489,7 +481,7 @@ static void map_full_collect(void **state)
     count = fill(&w, 0, 100);
     assert_true(count > 5000);
     for (uint64_t i = 0; i < count; i++) {
-        assert_int_equal(write_one(&w, delete_of(i), NOW, NULL), SW_OK);
+        assert_int_equal(write_one(&w, delete_of(i, NOW + 1001), NOW, NULL), SW_OK);
     }
     w.opt.expire = true; /* by the wall clock all of it has expired */
     world_reopen(&w);
@@ -529,7 +521,7 @@ static void map_full(void **state)
             }
             assert_true(fill(&w, 9999999, sizes[s]) < 20); /* refused again, soon */
             for (uint64_t i = 0; i < count; i++) {
-                assert_int_equal(write_one(&w, delete_of(first + i), NOW, NULL), SW_OK);
+                assert_int_equal(write_one(&w, delete_of(first + i, NOW + 1001), NOW, NULL), SW_OK);
             }
             /* room came back by itself */
             first += 100000;
@@ -564,7 +556,7 @@ static void map_full_batch(void **state)
         ops[i].writes[0] = i % 4 == 0   ? put_of(i + 100, sw_slice_of(large, 3 << 20))
                            : i % 4 == 1 ? put_of(i + 100, SW_S("small"))
                            : i % 4 == 2 ? put_of(i + 100, sw_slice_of(large, 20000))
-                                        : delete_of(i + 100);
+                                        : delete_of(i + 100, NOW + 1001);
         commit_begin(&w, &ops[i]);
     }
     world_wait(&w);
@@ -692,7 +684,7 @@ static void collector(void **state)
         (struct sw_write){.kind = SW_WRITE_TOUCH, .key = key_of(3), .expires_unix_s = now + 1000};
     ops[0].writes[2] = (struct sw_write){
         .kind = SW_WRITE_TOUCH, .key = key_of(1), .expires_unix_s = now - 60}; /* earlier */
-    ops[0].writes[3] = delete_of(10);
+    ops[0].writes[3] = delete_of(10, NOW + 1001);
     ops[0].writes[3].expires_unix_s = now - 10;
     assert_int_equal(commit(&w, &ops[0]), SW_OK);
     assert_int_equal(records(&w), COUNT);
