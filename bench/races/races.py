@@ -17,7 +17,6 @@ import datetime
 import json
 import os
 import platform
-import random
 import re
 import statistics
 import subprocess
@@ -37,7 +36,7 @@ import test_races
 ROOT = HERE.parents[1]
 RESULT, PAGE, PICTURE = HERE / "result.json", ROOT / "docs" / "guarantees.md", ROOT / "docs" / "images" / "races.svg"
 KEYS, SLOW_MS, WAITS = 10, 1000, 5
-ROUND_S = 20  # of a history: each round has keys of its own, so that its check stays small
+ROUND_S = 10  # of a history: each round has keys of its own, so that its check stays small
 
 
 def say(text):
@@ -121,7 +120,8 @@ def run_counts(args, result):
                 f"GET waits {row['get_waits_ms']} ms, POST {row['post_waits_ms']} ms")
             if subject.promised:
                 right = right and row["counted_of"] == [args.clients * args.requests // KEYS] * KEYS
-    result["counts"] = {"clients": args.clients, "requests": args.requests, "keys": KEYS, "rows": rows, "not_run": not_run}
+    result["counts"] = {"clients": args.clients, "requests": args.requests, "keys": KEYS, "rows": rows,
+                        "not_run": not_run}
     return right
 
 
@@ -137,12 +137,11 @@ def run_history(args, result):
         row = {"engine": engine, "seconds": 0, "operations": 0, "unanswered": 0, "refused": 0, "instance_kills": 0,
                "gateway_kills": 0, "keys": 0, "complaints": []}
         with harness.Gateway(test_races.history_config(), engine=engine, log_level="info") as g:
-            ends = time.monotonic() + args.history_s
-            while (left := ends - time.monotonic()) > 1:
-                seed = random.getrandbits(32)
-                ops, killed = test_races.record(g, min(left, ROUND_S), seed=seed, name=f"r{row['keys']}")
+            while row["seconds"] < args.history_s:
+                seconds = min(args.history_s - row["seconds"], ROUND_S)
+                ops, killed = test_races.record(g, seconds, name=f"r{row['keys']}")
                 verdict = history.check(ops)
-                row["seconds"] += round(min(left, ROUND_S))
+                row["seconds"] += seconds
                 row["operations"] += verdict.ops
                 row["unanswered"] += verdict.unknown
                 row["refused"] += sum(verdict.failed.values())
@@ -152,7 +151,8 @@ def run_history(args, result):
                 if verdict.complaint:
                     row["complaints"].append(verdict.complaint[:4000])
                     say(f"history: {engine}: BROKEN: {verdict.complaint[:4000]}")
-        say(f"history: {engine}: " + ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("engine", "complaints")) +
+        say(f"history: {engine}: " +
+            ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("engine", "complaints")) +
             f", {'BROKEN' if row['complaints'] else 'linearizable'}")
         rows.append(row)
         right = right and not row["complaints"]
@@ -189,8 +189,8 @@ def machine():
     return {"date": datetime.date.today().isoformat(), "cpu": of("/proc/cpuinfo", r"model name\s*:\s*(.*)"),
             "cores": os.cpu_count(), "memory_gib": round(int(of("/proc/meminfo", r"MemTotal:\s*(\d+)")) / 2**20),
             "kernel": ".".join(platform.release().split("-")[0].split(".")[:2]),
-            "file_system": subprocess.run(["stat", "-f", "-c", "%T", folder], capture_output=True, text=True,
-                                          check=False).stdout.strip()}
+            "file_system": subprocess.run(["df", "--output=fstype", folder], capture_output=True, text=True,
+                                          check=False).stdout.split()[-1]}
 
 
 def number(value):
@@ -198,13 +198,12 @@ def number(value):
 
 
 def counts_table(counts):
-    lines = ["| | answered | counted | **lost** | refused, sent again | requests/s | p50 ms | p99 ms | max ms | GET waits ms | POST waits ms |",
-             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    lines = ["| | answered | counted | **lost** | refused, sent again | requests/s | p50 ms | p99 ms | max ms "
+             "| GET waits ms | POST waits ms |", "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"]
     for row in counts["rows"]:
-        lines.append(f"| {row['name']} | " + " | ".join(number(row[k]) for k in ("acknowledged", "counted")) +
-                     f" | **{row['lost']:,}** | " +
-                     " | ".join(number(row[k]) for k in ("refused", "per_second", "p50_ms", "p99_ms", "max_ms", "get_waits_ms",
-                                                         "post_waits_ms")) + " |")
+        figures = ("refused", "per_second", "p50_ms", "p99_ms", "max_ms", "get_waits_ms", "post_waits_ms")
+        lines.append(f"| {row['name']} | {row['acknowledged']:,} | {row['counted']:,} | **{row['lost']:,}** | " +
+                     " | ".join(number(row[k]) for k in figures) + " |")
     lines.append("")
     lines += [f"* {row['name']}: {row['note']}" +
               (f"; {row['run_again']:,} requests were run again" if row.get("run_again") else "") +
@@ -217,18 +216,23 @@ def counts_table(counts):
 
 
 def history_table(rows):
-    return ["| engine | seconds | operations | no answer | refused | keys | instances killed | gateways killed | order found for |",
-            "|---|--:|--:|--:|--:|--:|--:|--:|---|"] + [
-        f"| {row['engine']} | " + " | ".join(f"{row[k]:,}" for k in ("seconds", "operations", "unanswered", "refused", "keys",
-                                                                    "instance_kills", "gateway_kills")) +
-        f" | {'**NOT every key**' if row['complaints'] else 'every key'} |" for row in rows]
+    lines = ["| engine | seconds | operations | no answer | refused | keys | instances killed | gateways killed "
+             "| order found for |", "|---|--:|--:|--:|--:|--:|--:|--:|---|"]
+    figures = ("seconds", "operations", "unanswered", "refused", "keys", "instance_kills", "gateway_kills")
+    for row in rows:
+        lines.append(f"| {row['engine']} | " + " | ".join(f"{row[k]:,.0f}" for k in figures) +
+                     f" | {'**NOT every key**' if row['complaints'] else 'every key'} |")
+    return lines
 
 
 def logout_table(logout):
-    return ["| mode | sessions ended | answered before | answered after | of these refused | logouts sent again | came back |",
-            "|---|--:|--:|--:|--:|--:|--:|"] + [
-        f"| `{row['mode']}` | " + " | ".join(f"{row[k]:,}" for k in ("trials", "before", "late", "refused", "again")) +
-        f" | **{row['broken']:,}** |" for row in logout["rows"]]
+    lines = ["| mode | sessions ended | answered before | answered after | refused | logouts sent again | came back |",
+             "|---|--:|--:|--:|--:|--:|--:|"]
+    for row in logout["rows"]:
+        lines.append(f"| `{row['mode']}` | " +
+                     " | ".join(f"{row[k]:,}" for k in ("trials", "before", "late", "refused", "again")) +
+                     f" | **{row['broken']:,}** |")
+    return lines
 
 
 def machine_lines(about):
@@ -240,7 +244,8 @@ def picture(counts):
     """Bars: how many of the answered updates are there, and how many are lost."""
     rows, wide, high = counts["rows"], 460, 26
     height = 44 + high * len(rows)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 {height}" font-family="sans-serif" font-size="13">',
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 {height}" '
+           'font-family="sans-serif" font-size="13">',
            f'<rect width="900" height="{height}" fill="#ffffff"/>',
            f'<text x="12" y="22" font-size="15" fill="#1f2933">Of {rows[0]["expected"]:,} answered updates: '
            'kept (blue), lost (red)</text>' if rows else ""]
@@ -248,8 +253,8 @@ def picture(counts):
         top, kept = 36 + high * i, max(0.0, min(1.0, row["counted"] / max(row["acknowledged"], 1)))
         name = row["name"].replace("`", "")
         out.append(f'<text x="308" y="{top + 15}" text-anchor="end" fill="#1f2933">{name}</text>')
-        out.append(f'<rect x="318" y="{top + 3}" width="{wide * kept:.1f}" height="16" fill="#2f6fab"/>')
-        out.append(f'<rect x="{318 + wide * kept:.1f}" y="{top + 3}" width="{wide * (1 - kept):.1f}" height="16" fill="#c8453b"/>')
+        for left, width, color in ((318, wide * kept, "#2f6fab"), (318 + wide * kept, wide * (1 - kept), "#c8453b")):
+            out.append(f'<rect x="{left:.1f}" y="{top + 3}" width="{width:.1f}" height="16" fill="{color}"/>')
         out.append(f'<text x="{326 + wide}" y="{top + 15}" fill="#1f2933">{row["lost"]:,} lost</text>')
     return "\n".join(out + ["</svg>"]) + "\n"
 
@@ -287,6 +292,7 @@ def main():
     parser.add_argument("--long", type=float, metavar="MINUTES", help="only the history, that long on each engine")
     parser.add_argument("--rows", metavar="PATTERN", help="of counts only those rows; nothing is written")
     parser.add_argument("--no-write", action="store_true", help="only print")
+    parser.add_argument("--tables", action="store_true", help="measure nothing: only write the tables anew")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--requests", type=int, default=500, help="of each client; a multiple of 10")
     parser.add_argument("--logouts", type=int, default=10000)
@@ -299,6 +305,9 @@ def main():
         parts, args.history_s = ["history"], args.long * 60
     if args.quick:
         args.requests, args.logouts, args.history_s = 20, 500, 5
+    if args.tables:
+        write(json.loads(RESULT.read_text()))
+        return 0
     if not harness.BINARY.exists():
         parser.error(f"{harness.BINARY} is not built; script/bootstrap --release")
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}

@@ -221,7 +221,8 @@ class Php(Subject):
             (self.folder / "sessions").mkdir(mode=0o777)
             (self.folder / "sessions").chmod(0o777)
             return {**settings, "session.save_handler": "files", "session.save_path": str(self.folder / "sessions")}
-        if "redis" not in subprocess.run([program("php"), "-m"], capture_output=True, text=True, check=False).stdout.split():
+        modules = subprocess.run([program("php"), "-m"], capture_output=True, text=True, check=False).stdout
+        if "redis" not in modules.split():
             raise CannotRun("PHP has no redis extension (php-redis)")
         port = free_port()
         self.spawn([program("redis-server"), "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", self.folder])
@@ -299,12 +300,13 @@ http {{
 def subjects():
     """The rows of the table, in its order."""
     return [
-        Stateway("stateway, `serial`", "serial", "one writer at a time a key; each update on the disk before its answer"),
+        Stateway("stateway, `serial`", "serial",
+                 "one writer at a time a key; each update on the disk before its answer"),
         Stateway("stateway, `merge`", "merge", "each client patches a member of its own", member=True),
         Stateway("stateway, `cas` and `replay: safe`", "cas", "a conflict runs the request again", replay="safe"),
         Stateway("stateway, `last`", "last", "for those who want it: the last writer wins, as below"),
-        Stateway("stateway, `serial`, `sync: everysec`", "serial", "durable within a second, like the rows below at best",
-                 sync="everysec"),
+        Stateway("stateway, `serial`, `sync: everysec`", "serial",
+                 "durable within a second, like the rows below at best", sync="everysec"),
         Express("express-session, connect-redis", "two processes; Redis in memory only"),
         Php("PHP, session files", "files", note=f"{Php.WORKERS} workers; the session is locked while its request runs"),
         Php("PHP, redis extension", "redis", note=f"{Php.WORKERS} workers; Redis in memory only; no lock, its default"),

@@ -91,7 +91,8 @@ class Desk(BaseHTTPRequestHandler):
             if what == "audit":
                 sums = bank.accounts.values()
                 self.answer(200, {"calls": bank.calls, "repeated": bank.repeated,
-                                  **{name: sum(s[name] for s in sums) for name in ("charges", "held", "taken", "given")}})
+                                  **{name: sum(s[name] for s in sums) for name in ("charges", "held", "taken",
+                                          "given")}})
             elif what == "account" and rest and rest[0] in bank.accounts:
                 self.answer(200, bank.accounts[rest[0]])
             else:

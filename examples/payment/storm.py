@@ -65,7 +65,8 @@ class Shopper:
             if random.random() < 0.1:  # an impatient one: both at once
                 tally("sent")
                 threading.Thread(target=ask, daemon=True,
-                                 args=(self.gateway, "POST", f"/payments/{payment}/{name}", json.dumps(order), key)).start()
+                                 args=(self.gateway, "POST", f"/payments/{payment}/{name}", json.dumps(order),
+                                       key)).start()
             tally("sent")
             got = ask(self.gateway, "POST", f"/payments/{payment}/{name}", json.dumps(order), key)
             if got and got[1].get("Idempotent-Replayed"):
@@ -112,7 +113,7 @@ class Killer(threading.Thread):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if parent == self.supervisor and (b"gateway" in words[1:2]) == (what == "gateway") and what.encode() in b" ".join(words):
+            if parent == self.supervisor and what.encode() in words[1:3]:
                 found.append(int(entry.name))
         return found
 
@@ -140,10 +141,12 @@ def main():
     shutil.copy(HERE / "app.py", folder)
     text = (HERE / args.config).read_text().replace("127.0.0.1:8080", f"127.0.0.1:{gateway}")
     (folder / "stateway.yaml").write_text(text + "\nadmin: off\nlog: { access: off }\n")
-    processes = [subprocess.Popen([sys.executable, HERE / "bank.py", "--port", str(bank), "--file", folder / "bank.jsonl"] +
+    processes = [subprocess.Popen([sys.executable, HERE / "bank.py", "--port", str(bank), "--file",
+                                   folder / "bank.jsonl"] +
                                   (["--forgets"] if args.forgets else []))]
     log = open(folder / "stateway.log", "wb")
-    processes.append(subprocess.Popen([os.environ.get("STATEWAY", "stateway"), "run", "-c", "stateway.yaml"], cwd=folder,
+    processes.append(subprocess.Popen([os.environ.get("STATEWAY", "stateway"), "run", "-c", "stateway.yaml"],
+                                      cwd=folder,
                                       env={**os.environ, "BANK": f"127.0.0.1:{bank}"}, stdout=log, stderr=log))
     ok = False
     try:

@@ -13,7 +13,7 @@
  *   bound_ms due_ms              unix milliseconds; null: not bound to a subject, no alarm
  *   subject | subject_b64        text, or base64url when the text cannot say it; null: none
  *   sealed                       whether the value is encrypted
- *   extra                        base64url: the alarms
+ *   extra                        base64url: the alarms; they say when the record is due
  *   value | value_b64            JSON, or base64url when it is sealed or binary
  *
  * What is left out counts as null, false or empty. An alias, which leads from a renewed id to the
@@ -377,18 +377,8 @@ static const char *read_sealed(struct reading *x, struct sw_slice value)
 
 static const char *read_extra(struct reading *x, struct sw_slice value)
 {
-    struct sw_alarm alarms[SW_ALARMS_MAX];
-    size_t count;
-    const char *why;
-
-    if (is_null(value)) {
-        return NULL;
-    }
-    why = read_base64(x, value, SW_EXTRA_BYTES_MAX, &x->line->record.extra);
-    if (why == NULL && sw_alarms_read(x->line->record.extra, alarms, &count) != SW_OK) {
-        why = "`extra` holds no list of alarms";
-    }
-    return why;
+    return is_null(value) ? NULL
+                          : read_base64(x, value, SW_EXTRA_BYTES_MAX, &x->line->record.extra);
 }
 
 /* JSON as the store keeps it: compact, ASCII. */
@@ -471,13 +461,39 @@ static const char *state_value(struct reading *x)
     return sw_json_type_of(r->value) == SW_JSON_OBJECT ? NULL : "a state is a JSON object";
 }
 
+/* When a record is due is what its alarms say, whatever the line said: what is due and has no alarm
+ * would be looked at for ever. */
+static const char *alarms_whole(struct sw_record *r)
+{
+    struct sw_alarm alarms[SW_ALARMS_MAX];
+    size_t count = 0;
+
+    r->due_unix_ms = 0;
+    if (r->extra.len == 0) {
+        return NULL;
+    }
+    if (r->kind != SW_RECORD_STATE || r->sealed) {
+        return "only a state that is not sealed has alarms (`extra`)";
+    }
+    if (sw_alarms_read(r->extra, alarms, &count) != SW_OK) {
+        return "`extra` holds no list of alarms";
+    }
+    r->due_unix_ms = sw_alarms_due(alarms, count);
+    return NULL;
+}
+
 /* What the parts must be together. */
 static const char *line_whole(struct reading *x)
 {
-    const struct sw_record *r = &x->line->record;
+    struct sw_record *r = &x->line->record;
+    const char *why;
 
     if (!x->has_handle || !x->has_kind) {
         return "a line has at least `handle` and `kind`";
+    }
+    why = alarms_whole(r);
+    if (why != NULL) {
+        return why;
     }
     if (r->kind == SW_RECORD_TOMBSTONE) {
         return !x->has_value && !r->sealed ? NULL : "what has ended has no value";

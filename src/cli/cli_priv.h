@@ -2,9 +2,10 @@
  *
  * Room       main.c (dispatch, help), flags.c (the table of flags), load.c (file or flags to
  *            configuration), run.c, demo.c, check.c, print.c, client.c (the admin API and its short
- *            commands), sessions.c (sessions list, show, end, export, import), gateway.c (the entry
- * of the gateway process). May touch  every room: this is the top. Flow       argv -> flags ->
- * configuration -> sw_super_run; or -> admin API -> text.
+ *            commands), sessions.c (sessions list, show, end, export, import), store.c (the file
+ *            behind a store), gateway.c (the entry of the gateway process).
+ * May touch  every room: this is the top.
+ * Flow       argv -> flags -> configuration -> sw_super_run; or -> admin API -> text.
  *
  * Text for people goes to stdout when it was asked for, to stderr when something is wrong.
  */
@@ -103,7 +104,7 @@ struct sw_command {
 int sw_cli__usage_error(const struct sw_command *command, const char *fmt, ...) SW_PRINTF(2, 3);
 
 sw_command_fn sw_cli__run, sw_cli__demo, sw_cli__check, sw_cli__status, sw_cli__roll, sw_cli__drain,
-    sw_cli__undrain, sw_cli__kill, sw_cli__sessions, sw_cli__gateway;
+    sw_cli__undrain, sw_cli__kill, sw_cli__sessions, sw_cli__store, sw_cli__gateway;
 
 /* ---- load.c ---------------------------------------------------------------------------------- */
 

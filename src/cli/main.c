@@ -100,6 +100,21 @@ static const struct sw_command commands[] = {
         .run = sw_cli__sessions,
     },
     {
+        .name = "store",
+        .usage = "stat | check | backup FOLDER | compact  [--store lmdb:FOLDER | -c FILE]",
+        .about = "look at the store's file, check it, copy it, make it small",
+        .more =
+            "    stateway store stat -c stateway.yaml    what is in it, and how large it is\n"
+            "    stateway store check                    reads all of it: is it whole?\n"
+            "    stateway store backup /backup/monday    a copy, in a new folder\n"
+            "    stateway store compact                  without free pages and expired records\n"
+            "\n"
+            "Without a flag it is lmdb:./state. All but compact work while a gateway runs on it.\n"
+            "check ends with 1 when something is damaged, and says what to do.\n",
+        .flags = SW_BIT(FLAG_STORE) | SW_BIT(FLAG_CONFIG),
+        .run = sw_cli__store,
+    },
+    {
         .name = "gateway",
         .usage = "",
         .about = "the gateway process; started by the supervisor only",

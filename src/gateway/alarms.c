@@ -13,12 +13,14 @@
 #define TICK_NS    (50 * SW_NS_PER_MS)
 #define AGAIN_NS   SW_NS_PER_MS /* something is due, but as many as may run do */
 #define AT_ONCE    64u
-#define LISTED_MAX (2 * AT_ONCE) /* those that run are listed too */
+#define STUCK_NS   (2 * SW_NS_PER_S) /* the store took no write: it will not at once */
+#define LISTED_MAX (2 * AT_ONCE)     /* those that run are listed too */
 
 struct sw_alarms {
     struct sw_worker *worker;
     struct sw_timer timer;
     bool stopped;
+    uint64_t stuck_until_ns; /* nothing is begun before */
     size_t running_count, listed_count;
     struct sw_store_key running[AT_ONCE];
     struct sw_store_key listed[LISTED_MAX];
@@ -142,7 +144,7 @@ static void look(struct sw_alarms *a)
     int64_t next = sw_store_next_due_unix_ms(w->env.store);
     bool more = false;
 
-    if (next > 0 && next <= now) {
+    if (next > 0 && next <= now && sw_loop_now_ns(w->loop) >= a->stuck_until_ns) {
         a->listed_count = 0;
         if (sw_store_due(w->env.store, now, LISTED_MAX, on_due, a) != SW_OK) {
             a->listed_count = 0; /* what is wrong with the store, others say */
@@ -185,6 +187,9 @@ void sw_alarms__done(struct sw_alarms *a, struct sw_exchange *x, bool delivered)
                SW_SARG(x->alarm.id), SW_SARG(x->routed.route->path), x->alarm.attempt + 1,
                SW_ALARM_TRIES_MAX, sw_err_text(x->err),
                last ? "it is given up" : "it is tried again later");
+    }
+    if (x->alarm_stuck) {
+        a->stuck_until_ns = sw_loop_now_ns(a->worker->loop) + STUCK_NS;
     }
     if (!a->stopped) {
         sw_timer_start(a->worker->loop, &a->timer, sw_loop_now_ns(a->worker->loop) + AGAIN_NS);

@@ -186,8 +186,8 @@ static enum sw_err load_start(struct sw_exchange *x, size_t bytes)
     return SW_OK;
 }
 
-/* Is a header of that name among the lines? */
-static bool lines_name(struct sw_slice lines, struct sw_slice name)
+/* The header's line, with its end; empty: there is none. */
+static struct sw_slice line_of(struct sw_slice lines, struct sw_slice name)
 {
     struct sw_slice line, field, value;
 
@@ -195,10 +195,10 @@ static bool lines_name(struct sw_slice lines, struct sw_slice name)
         (void)sw_slice_cut(lines, '\n', &line, &lines);
         (void)sw_slice_cut(line, ':', &field, &value);
         if (sw_slice_eq_nocase(field, name)) {
-            return true;
+            return sw_slice_of(line.ptr, line.len + 1);
         }
     }
-    return false;
+    return (struct sw_slice){NULL, 0};
 }
 
 static enum sw_ex_next replay(struct sw_exchange *x)
@@ -216,7 +216,7 @@ static enum sw_ex_next replay(struct sw_exchange *x)
     }
     sw_out_slice(&out, f->headers);
     sw_out_slice(&out, mark);
-    if (!lines_name(f->headers, SW_S("cache-control"))) {
+    if (line_of(f->headers, SW_S("cache-control")).len == 0) {
         sw_out_slice(&out, stale);
     }
     if (f->body.len > 0) {
@@ -231,7 +231,7 @@ static enum sw_ex_next replay(struct sw_exchange *x)
     }
     sw_count(&x->worker->stats->claims_replayed, 1);
     sw_ex__to(x, EX_SEND);
-    err = sw_respond__whole(x, f->status, sw_out_done(&out), sw_gather__buf(&x->gather),
+    err = sw_respond__whole(x, f->status, f->reason, sw_out_done(&out), sw_gather__buf(&x->gather),
                             sw_gather__bytes(&x->gather));
     return sw_ex__finish(x, x->keep_alive && err == SW_OK, err == SW_OK);
 }
@@ -345,6 +345,9 @@ static enum sw_ex_next known(struct sw_exchange *x)
                              : SW_E_IDEM_RUNNING);
     }
     d = sw_claim_decide(route_of(x), found, c->fingerprint);
+    if (d.err == SW_E_IDEM_TOO_LARGE) { /* where its result is, may be known */
+        x->extra_lines = line_of(found->headers, SW_S("location"));
+    }
     if (d.err != SW_OK) {
         return refuse(x, d.err);
     }
@@ -518,13 +521,6 @@ void sw_claim__joined(struct sw_exchange *x)
     x->claim.phase = CLAIM_ENDED;
 }
 
-/* No answer of the app was committed. Was it asked at all, or did it only lose a race for a state
- * that stands? Then the key is free again. Else nobody knows what it did. */
-static bool had_no_effect(const struct sw_exchange *x)
-{
-    return !x->ever_sent || x->err == SW_E_CONFLICT || x->err == SW_E_STATE_GONE;
-}
-
 bool sw_claim__settle(struct sw_exchange *x)
 {
     struct sw_ex_claim *c = &x->claim;
@@ -543,7 +539,9 @@ bool sw_claim__settle(struct sw_exchange *x)
         return false;
     }
     c->phase = CLAIM_END;
-    if (!had_no_effect(x)) {
+    /* No answer of the app was committed. If it was asked at all, nobody knows what it did: also
+     * one whose update lost a race may have charged a card. */
+    if (x->ever_sent) {
         sw_arena_reset(&x->arena, x->arena_mark); /* nothing else needs it any more */
         value = small_value(x, SW_CLAIM_UNKNOWN);
         if (value.ptr == NULL) {

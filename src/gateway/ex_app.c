@@ -284,8 +284,9 @@ static bool gathers(struct sw_exchange *x, size_t *ret_max)
     const struct sw_config_route *route = x->routed.route;
     const struct sw_head *h = &x->response;
 
-    if (x->upgraded || h->framing == SW_FRAMING_NONE ||
-        (h->framing == SW_FRAMING_LENGTH && h->length == 0)) {
+    bool empty = h->framing == SW_FRAMING_LENGTH && h->length == 0;
+
+    if (x->upgraded || h->framing == SW_FRAMING_NONE) {
         return false;
     }
     if (route->placement == SW_PLACE_SESSION && content_type_is(h, SW_S(SW_ENVELOPE_TYPE))) {
@@ -294,7 +295,7 @@ static bool gathers(struct sw_exchange *x, size_t *ret_max)
         return true;
     }
     *ret_max = route->idempotency.answer_bytes_max;
-    return x->claim.live && !content_type_is(h, SW_S("text/event-stream"));
+    return x->claim.live && !empty && !content_type_is(h, SW_S("text/event-stream"));
 }
 
 /* The answer's head is here, the last word of the app on its status. */
@@ -314,6 +315,7 @@ static enum sw_ex_next answered(struct sw_exchange *x)
         return sw_ex__to(x, EX_COMMIT);
     }
     sw_body_init(&x->response_body, &x->response, UINT64_MAX, true, NULL);
+    x->answer_done = x->response.framing == SW_FRAMING_LENGTH && x->response.length == 0;
     err = sw_gather__begin(&x->gather, x->worker,
                            x->response.framing == SW_FRAMING_LENGTH && x->response.length <= max
                                ? (size_t)x->response.length

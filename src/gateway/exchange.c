@@ -144,8 +144,10 @@ static bool ex_settle(struct sw_exchange *x)
     bool waits = sw_claim__settle(x);
 
     if (x->alarms != NULL && x->alarm_failing && !x->ask_pending) {
-        x->ask_pending = sw_session_alarm_failed(&x->ask) == SW_STEP_MORE;
-        x->alarm_failing = x->ask_pending;
+        enum sw_step step = sw_session_alarm_failed(&x->ask);
+
+        x->ask_pending = x->alarm_failing = step == SW_STEP_MORE;
+        x->alarm_stuck = step == SW_STEP_FAIL;
     }
     return waits || x->ask_pending;
 }

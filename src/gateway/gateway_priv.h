@@ -267,6 +267,7 @@ struct sw_exchange {
     struct sw_alarm alarm;
     struct sw_store_key alarm_key;
     bool alarm_failing; /* the failure is being written */
+    bool alarm_stuck;   /* it could not be */
 
     struct sw_ex_claim claim;
 
@@ -378,8 +379,10 @@ SW_MUST enum sw_err sw_relay__small(struct sw_exchange *x, struct sw_stream *to,
 
 /* respond.c: our own answers, composed heads */
 SW_MUST enum sw_err sw_respond__own(struct sw_exchange *x, enum sw_err err);
-/* A complete answer of ours: lines with their ends, and a body in buf (NULL: none). */
-SW_MUST enum sw_err sw_respond__whole(struct sw_exchange *x, unsigned status, struct sw_slice lines,
+/* A complete answer of ours: lines with their ends, and a body in buf (NULL: none). reason: empty:
+ * the usual one. */
+SW_MUST enum sw_err sw_respond__whole(struct sw_exchange *x, unsigned status,
+                                      struct sw_slice reason, struct sw_slice lines,
                                       struct sw_buf *buf, struct sw_slice body);
 /* "HTTP/1.1 100 Continue": the gateway itself wants the body. */
 SW_MUST enum sw_err sw_respond__continue(struct sw_exchange *x);

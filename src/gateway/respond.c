@@ -33,7 +33,9 @@ enum sw_err sw_request__head(struct sw_exchange *x)
     char own_text[256];
     struct sw_forward_request f = {
         .head = &x->request,
-        .strip = sw_route_strip(route, x->request.path),
+        /* an alarm's path is the app's own already */
+        .strip =
+            x->alarms != NULL ? (struct sw_slice){NULL, 0} : sw_route_strip(route, x->request.path),
         .peer = x->peer,
         .proto = x->ask.secure ? SW_S("https") : SW_S("http"),
         .peer_trusted = x->ask.trusted,
@@ -64,7 +66,7 @@ enum sw_err sw_request__head(struct sw_exchange *x)
                 SW_NS_PER_MS)) {
         return SW_E_NO_MEMORY;
     }
-    if (route->strip.len > 0) {
+    if (route->strip.len > 0 && x->alarms == NULL) {
         sw_out_lit(&lines, "X-Forwarded-Prefix: ");
         sw_out_slice(&lines, route->strip);
         sw_out_lit(&lines, "\r\n");
@@ -220,14 +222,14 @@ enum sw_err sw_respond__continue(struct sw_exchange *x)
     return sw_stream_send(x->conn->stream, NULL, SW_S("HTTP/1.1 100 Continue\r\n\r\n"));
 }
 
-enum sw_err sw_respond__whole(struct sw_exchange *x, unsigned status, struct sw_slice lines,
-                              struct sw_buf *body_buf, struct sw_slice body)
+enum sw_err sw_respond__whole(struct sw_exchange *x, unsigned status, struct sw_slice reason,
+                              struct sw_slice lines, struct sw_buf *body_buf, struct sw_slice body)
 {
-    struct sw_slice reason = sw_http_reason(status), date = sw_worker__date(x->worker);
+    struct sw_slice date = sw_worker__date(x->worker);
     bool bare = status == 204 || status == 304;
-    struct sw_buf *buf =
-        sw_buf_get(x->worker->loop, SW_MAX(lines.len + x->ask.client_lines.len + HEAD_SLACK_BYTES,
-                                           (size_t)SW_BUF_BYTES));
+    struct sw_buf *buf = sw_buf_get(
+        x->worker->loop, SW_MAX(lines.len + reason.len + x->ask.client_lines.len + HEAD_SLACK_BYTES,
+                                (size_t)SW_BUF_BYTES));
     struct sw_out out;
     enum sw_err err;
 
@@ -237,6 +239,7 @@ enum sw_err sw_respond__whole(struct sw_exchange *x, unsigned status, struct sw_
     x->own_answer = true;
     x->keep_alive = x->keep_alive && x->body_in_done && !x->worker->stopping;
     x->status = status;
+    reason = reason.len > 0 ? reason : sw_http_reason(status);
     out = sw_out_init(buf->data, buf->cap);
     sw_out_printf(&out, "HTTP/1.1 %u %.*s\r\nDate: %.*s\r\n", status, SW_SARG(reason),
                   SW_SARG(date));

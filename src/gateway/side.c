@@ -228,7 +228,7 @@ static enum sw_ex_next answer(struct sw_exchange *x, const struct sw_stage_answe
         return fail(x, err);
     }
     sw_ex__to(x, EX_SEND);
-    err = sw_respond__whole(x, a->status, sw_out_done(&lines), sw_gather__buf(&x->gather),
+    err = sw_respond__whole(x, a->status, SW_S(""), sw_out_done(&lines), sw_gather__buf(&x->gather),
                             sw_gather__bytes(&x->gather));
     return sw_ex__finish(x, x->keep_alive && err == SW_OK, err == SW_OK);
 }

@@ -121,18 +121,19 @@ struct sw_placement {
     sw_ask_fn *commit;
 };
 
+enum sw_reading_mode {
+    SW_READING_HEAD,   /* its subject; the value does not matter */
+    SW_READING_INLINE, /* a value above value_bytes_max: its length only */
+    SW_READING_WHOLE,  /* in large memory */
+    SW_READING_RAW,    /* the same as it is kept, not opened */
+};
 /* A record on its way (record.c): renewed ids are followed, seals are opened. */
 struct sw_reading {
     struct sw_store_load load;
     struct sw_store_key key; /* where it is looked for, and then where it was found */
     uint8_t id[32];          /* what key is the hash of, when has_id: opens the seal */
     bool has_id;
-    enum {
-        SW_READING_HEAD,   /* its subject; the value does not matter */
-        SW_READING_INLINE, /* a value above value_bytes_max: its length only */
-        SW_READING_WHOLE,  /* in large memory */
-        SW_READING_RAW,    /* the same as it is kept, not opened */
-    } mode;
+    enum sw_reading_mode mode;
     size_t value_bytes_max; /* of the plain text; WHOLE and RAW: a guess */
     uint32_t followed;      /* renewals */
     uint32_t grown;         /* the guess was too small */
@@ -227,9 +228,8 @@ struct sw_ask {
             SW_SESSION_TOUCHING,
         } phase;
         enum { SW_FAILED_NOT, SW_FAILED_READING, SW_FAILED_WRITING } failed; /* of failed.c */
-        uint32_t followed; /* aliases, from the cookie's id to the record */
-        uint32_t tries;    /* of an update that fits any version */
-        size_t mark;       /* arena: what another try needs is below it */
+        uint32_t tries; /* of an update that fits any version */
+        size_t mark;    /* arena: what another try needs is below it */
         struct sw_large *large_mark;
         size_t join_at;          /* its place in the commit */
         uint8_t id[32];          /* the cookie's */

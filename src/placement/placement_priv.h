@@ -50,7 +50,7 @@ void sw_place__large_back(struct sw_ask *ask, const struct sw_large *mark);
 
 /* id: what key is the hash of; NULL: it is not known, or no visitor's. */
 void sw_place__read_begin(struct sw_reading *r, const struct sw_store_key *key, const uint8_t *id,
-                          int mode, size_t value_bytes_max);
+                          enum sw_reading_mode mode, size_t value_bytes_max);
 /* DONE: r->err and the answers. MORE: ask->wake follows, then call it again. */
 SW_MUST enum sw_step sw_place__read(struct sw_ask *ask, struct sw_reading *r);
 /* Seals a value in place: SW_SEAL_NONCE_BYTES in front of it and SW_SEAL_TAG_BYTES behind it are

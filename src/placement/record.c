@@ -86,7 +86,7 @@ struct sw_slice sw_place__alias(const uint8_t *from_id, const struct sw_store_ke
 /* False: it is no alias of ours, or one too many. */
 static bool alias_follow(struct sw_reading *r, struct sw_slice value)
 {
-    uint8_t secret[32], aad[64], id[32], hash[32];
+    uint8_t secret[32], aad[64], id[32];
     struct sw_store_key to;
     bool opened = false;
 
@@ -99,10 +99,6 @@ static bool alias_follow(struct sw_reading *r, struct sw_slice value)
         seal_key(r->id, secret);
         opened = sw_seal_open(secret, alias_aad(&r->key, &to, aad), sw_slice_tail(value, 32), id);
         explicit_bzero(secret, sizeof(secret));
-    }
-    if (opened) {
-        sw_sha256(sw_slice_of(id, sizeof(id)), hash);
-        opened = memcmp(hash, to.bytes, sizeof(hash)) == 0;
     }
     if (opened) {
         memcpy(r->id, id, sizeof(id));
@@ -123,7 +119,7 @@ static void on_loaded(struct sw_store_load *op)
 }
 
 void sw_place__read_begin(struct sw_reading *r, const struct sw_store_key *key, const uint8_t *id,
-                          int mode, size_t value_bytes_max)
+                          enum sw_reading_mode mode, size_t value_bytes_max)
 {
     *r = (struct sw_reading){.key = *key, .mode = mode, .value_bytes_max = value_bytes_max};
     if (id != NULL) {

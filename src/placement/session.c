@@ -82,7 +82,6 @@ static enum sw_step session_loaded(struct sw_ask *ask)
 {
     const struct sw_reading *r = &ask->session.reading;
 
-    ask->session.followed = r->followed;
     ask->session.unreadable = false;
     if (r->err == SW_E_NOT_FOUND) {
         if (r->unreadable) {
@@ -107,7 +106,6 @@ static void session_load_state(struct sw_ask *ask)
     sw_place__read_begin(&ask->session.reading, &ask->key,
                          ask->session.has_at_id ? ask->session.at_id : NULL, SW_READING_INLINE,
                          ask->routed->route->session.inline_bytes);
-    ask->session.reading.followed = ask->session.followed;
     ask->session.loading = SW_LOADING_STATE;
 }
 
@@ -679,7 +677,6 @@ static enum sw_step session_delete(struct sw_ask *ask)
     if (op == NULL) {
         return sw_place__fail(ask, SW_E_NO_MEMORY);
     }
-    ask->session.new_id = false;
     op->writes[op->count++] = (struct sw_write){
         .kind = SW_WRITE_DELETE,
         .key = ask->key,
@@ -842,7 +839,6 @@ static enum sw_step session_again(struct sw_ask *ask)
     }
     ask->session.had_state = ask->state_present;
     ask->session.phase = SW_SESSION_RELOADING;
-    ask->session.followed = 0; /* it may have got a new id meanwhile */
     step = session_load(ask);
     return step == SW_STEP_DONE ? session_reloaded(ask) : step;
 }

@@ -113,8 +113,8 @@ enum sw_err sw_lmdb__in_child(lmdb_child_fn *fn, void *arg,
                               void (*complain)(void *arg, const char *text), void *complain_arg,
                               struct sw_store_checked *ret_checked, const char **ret_why)
 {
-    struct lmdb_child *c = mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE,
-                                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct lmdb_child *c =
+        mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     enum sw_err err;
     int fds[2], status = 0;
     pid_t pid;
@@ -158,16 +158,16 @@ enum sw_err sw_lmdb__source_failed(const struct lmdb_source *x, int rc, const ch
     enum sw_err err = sw_lmdb__err(rc);
 
     SW_ASSERT(rc != 0);
-    return sw_lmdb__refuse(
-        err, ret_why, "store %s: %s%s", x->s.path, mdb_strerror(rc),
-        err == SW_E_STORE_CORRUPT ? "; restore it from a backup" :
-        err == SW_E_STORE_BUSY    ? "; too many commands read it at once: try again"
-        : err == SW_E_PERMISSION  ? "; run it as the user that runs the gateway"
-                                  : "");
+    return sw_lmdb__refuse(err, ret_why, "store %s: %s%s", x->s.path, mdb_strerror(rc),
+                           err == SW_E_STORE_CORRUPT ? "; restore it from a backup"
+                           : err == SW_E_STORE_BUSY
+                               ? "; too many commands read it at once: try again"
+                           : err == SW_E_PERMISSION ? "; run it as the user that runs the gateway"
+                                                    : "");
 }
 
 /* Our own descriptor and flock; data.mdb may be replaced (`compact`) until we have it. */
-static enum sw_err file_hold(struct lmdb_source *x, const char **ret_why)
+static enum sw_err file_hold(struct lmdb_source *x, bool alone, const char **ret_why)
 {
     struct stat ours, named;
 
@@ -176,7 +176,7 @@ static enum sw_err file_hold(struct lmdb_source *x, const char **ret_why)
         if (x->file_fd < 0) {
             return sw_lmdb__source_failed(x, errno, ret_why);
         }
-        if (flock(x->file_fd, LOCK_SH | LOCK_NB) != 0) {
+        if (!alone && flock(x->file_fd, LOCK_SH | LOCK_NB) != 0) {
             return sw_lmdb__refuse(SW_E_STORE_LOCKED, ret_why,
                                    "store %s: `stateway store compact` is at work on it; wait "
                                    "until that has ended",
@@ -264,7 +264,7 @@ enum sw_err sw_lmdb__source_open(struct lmdb_source *x, struct sw_slice folder, 
         return sw_lmdb__refuse(err, ret_why, "store %s: there is no such file", s->path);
     }
     if (err == SW_OK) {
-        err = file_hold(x, ret_why);
+        err = file_hold(x, alone, ret_why);
     }
     if (err != SW_OK) {
         return err;
@@ -279,9 +279,9 @@ enum sw_err sw_lmdb__source_open(struct lmdb_source *x, struct sw_slice folder, 
     }
     err = sw_lmdb__meta_check(s->path, &x->meta, ret_why);
     if (err == SW_OK && rc != 0) {
-        err = sw_lmdb__refuse(SW_E_STORE_CORRUPT, ret_why,
-                              "store %s: a part of it is missing; restore it from a backup",
-                              s->path);
+        err =
+            sw_lmdb__refuse(SW_E_STORE_CORRUPT, ret_why,
+                            "store %s: a part of it is missing; restore it from a backup", s->path);
     }
     return err;
 }

@@ -149,18 +149,28 @@ int sw_lmdb__dbs_open(struct lmdb_store *s, struct lmdb_meta *m)
     return rc != 0 ? rc : mdb_txn_commit(sw_take(&txn)); /* the handles stay */
 }
 
+int sw_lmdb__dbs_make_in(struct lmdb_store *s, MDB_txn *txn, const struct lmdb_meta *m)
+{
+    int rc;
+
+    if ((rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &s->meta)) != 0 ||
+        (rc = sw_lmdb__meta_put(txn, s->meta, m)) != 0) {
+        return rc;
+    }
+    return dbs_open_all(s, txn, MDB_CREATE, m->format);
+}
+
 int sw_lmdb__dbs_make(struct lmdb_store *s, const struct lmdb_meta *m)
 {
     SW_CLEANUP(sw_lmdb__abort) MDB_txn *txn = NULL;
-    int rc;
+    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
 
-    if ((rc = mdb_txn_begin(s->env, NULL, 0, &txn)) != 0 ||
-        (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &s->meta)) != 0 ||
-        (rc = sw_lmdb__meta_put(txn, s->meta, m)) != 0 ||
-        (rc = dbs_open_all(s, txn, MDB_CREATE, m->format)) != 0) {
-        return rc;
+    if (rc == 0) {
+        rc = sw_lmdb__dbs_make_in(s, txn, m);
     }
-    rc = mdb_txn_commit(sw_take(&txn));
+    if (rc == 0) {
+        rc = mdb_txn_commit(sw_take(&txn));
+    }
     if (rc == 0) {
         sw_lmdb__file_extend(s, 0);
         rc = mdb_env_sync(s->env, 1);

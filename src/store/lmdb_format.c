@@ -263,6 +263,13 @@ bool sw_lmdb__record_read(MDB_val v, const struct sw_store_key *key, size_t valu
     return ret_found->there;
 }
 
+bool sw_lmdb__indexed_ok(const struct lmdb_found *f)
+{
+    int64_t expires = f->record.expires_unix_s;
+
+    return expires == 0 ? f->indexed == 0 : f->indexed > 0 && f->indexed <= SW_MAX(expires, 1);
+}
+
 /* ---- indexes --------------------------------------------------------------------------------- */
 
 static void entry_add(struct lmdb_entry *e, const void *bytes, size_t len)

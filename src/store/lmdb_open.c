@@ -168,7 +168,10 @@ static enum sw_err data_open(struct lmdb_store *s, int folder_fd, const char **r
     struct lmdb_meta meta;
     int rc, dead;
     enum sw_err err = sw_lmdb__file_check(s->path, ret_why);
+    char aside[LMDB_PATH_BYTES_MAX];
 
+    sw_lmdb__path_join(aside, s->opt.path, "new.mdb");
+    (void)unlink(aside); /* of a compaction that was cut off: we hold the lock */
     if (err == SW_E_NOT_FOUND) {
         err = file_make(s, folder_fd, ret_why);
     }

@@ -173,6 +173,9 @@ SW_MUST bool sw_lmdb__record_read(MDB_val v, const struct sw_store_key *key, siz
 void sw_lmdb__record_retime(unsigned char *p, size_t len, const struct sw_store_key *key,
                             const struct sw_record *r, int64_t indexed);
 
+/* Does it stand in `expiry` where the collector finds it in time? */
+bool sw_lmdb__indexed_ok(const struct lmdb_found *f);
+
 /* A key of an index: at most LMDB's 511 bytes. */
 struct lmdb_entry {
     size_t len;
@@ -253,6 +256,7 @@ int sw_lmdb__dbs_open(struct lmdb_store *s, struct lmdb_meta *m);
 int sw_lmdb__dbs_open_in(struct lmdb_store *s, MDB_txn *txn, struct lmdb_meta *m);
 /* Makes all of it, in an empty file; and what format 2 has more, in one of format 1. */
 int sw_lmdb__dbs_make(struct lmdb_store *s, const struct lmdb_meta *m);
+int sw_lmdb__dbs_make_in(struct lmdb_store *s, MDB_txn *txn, const struct lmdb_meta *m);
 int sw_lmdb__dbs_add(struct lmdb_store *s, MDB_txn *txn);
 /* Counts and times that readers go by, from what is committed. */
 int sw_lmdb__publish(struct lmdb_store *s);
@@ -352,8 +356,8 @@ void sw_lmdb__complain(struct lmdb_child *c, const char *fmt, ...) SW_PRINTF(2, 
 struct lmdb_source {
     struct lmdb_store s; /* path, env, databases, page_bytes, last_page */
     struct lmdb_meta meta;
-    MDB_txn *txn;  /* one moment of it */
-    int file_fd;   /* a shared flock on data.mdb keeps `compact` away */
+    MDB_txn *txn;        /* one moment of it */
+    int file_fd;         /* a shared flock on data.mdb keeps `compact` away */
     uint64_t file_bytes; /* on the disk */
     uint64_t map_bytes;
 };

@@ -19,10 +19,11 @@
 #define FILE_STEP_BYTES (1ull << 20)
 #define PAGES_BASE      16u
 #define PAGES_KEPT      32u
-#define PAGES_A_PUT     6u /* a leaf of each of two trees, perhaps split, and of the branches above */
-#define PAGES_AN_ENTRY  4u /* the same for an entry that leaves one place of an index for another  \
-                            */
-#define SLACK_PAGES 1024u  /* of the file's length; far more than tree and free list take */
+/* A leaf of each of two trees, perhaps split, and of the branches above. */
+#define PAGES_A_PUT 6u
+/* The same for an entry that leaves one place of an index for another. */
+#define PAGES_AN_ENTRY 4u
+#define SLACK_PAGES    1024u /* of the file's length; far more than tree and free list take */
 
 /* Pages that wait to be used again, and of those the ones the next transaction may take: not what
  * the last one dropped. One word is read of each entry of LMDB's free list (database 0, open to

@@ -22,7 +22,7 @@ import time
 from typing import Optional
 
 TRAIL = 8  # tokens that a state remembers; as in registers.py
-TOKEN, SPENT_MAX = "token", 2_000_000
+SPENT_MAX = 2_000_000  # operations that a search tries at places
 
 
 @dataclasses.dataclass
@@ -75,8 +75,32 @@ class Undecided(Exception):
     """The search was given up: too many operations without an answer."""
 
 
+# In which turn an operation is tried at a place of the order: those that leave the state as it is come first, and then
+# there is nothing to choose, since moving one of them forward never spoils an order.
+STAYS, CHANGES, ENDS, SILENT, NONE_LEFT = range(5)
+
+
+def turn_of(op, state, new):
+    if op.outcome == "unknown":
+        return SILENT
+    if op.kind == "end":
+        return ENDS
+    return STAYS if new == state else CHANGES
+
+
+def witnesses(op):
+    """What only this operation's answer makes necessary: (its state,) and the tokens that its state has had."""
+    if op.outcome != "ok" or op.kind == "end" or op.before is None:
+        return ()
+    return (op.before, *op.before[1])
+
+
 def search(ops):
-    """An order of operations of one key that explains every answer (a list), or None when there is none."""
+    """An order of operations of one key that explains every answer (a list), or None when there is none.
+
+    A state that is left never comes back, since no token is written twice. So it may not be left while an answer that
+    told it, or for an end one that told of its last write, has no place yet.
+    """
     events = sorted([(op.start, 0, i) for i, op in enumerate(ops)] +
                     [(op.end, 1, i) for i, op in enumerate(ops) if op.outcome == "ok"])
     size = len(events)
@@ -87,6 +111,11 @@ def search(ops):
     answer_of = {i: at for at, (_, returns, i) in enumerate(events) if returns}
     left = len(answer_of)
     state, done, taken, tried, spent = None, 0, [], set(), 0
+    wanted = collections.Counter(sight for op in ops for sight in witnesses(op))
+
+    def may_leave(op, new):
+        sight = state if new is not None else state[1][-1]
+        return wanted[sight] == witnesses(op).count(sight)
 
     def lift(at):
         behind[before[at]], before[behind[at]] = behind[at], before[at]
@@ -94,38 +123,48 @@ def search(ops):
     def unlift(at):
         behind[before[at]], before[behind[at]] = at, at
 
-    at = behind[size]
+    at, turn = behind[size], STAYS
     while left:
-        if at != size and not events[at][1]:
-            i = events[at][2]
-            may, new = step(ops[i], state)
-            mark = (done | 1 << i, new)
-            spent += 1
-            if spent > SPENT_MAX:
-                raise Undecided(f"{len(ops)} operations")
-            if may and mark not in tried:
-                tried.add(mark)
-                taken.append((at, state))
-                state, done = new, done | 1 << i
-                lift(at)
-                if i in answer_of:
-                    lift(answer_of[i])
-                    left -= 1
-                at = behind[size]
-            else:
-                at = behind[at]
-        elif not taken:  # an answer whose operation fits nowhere before it
-            return None
-        else:
-            at, state = taken.pop()
+        if turn == NONE_LEFT:
+            if not taken:
+                return None
+            at, state, turn = taken.pop()
             i = events[at][2]
             done &= ~(1 << i)
+            wanted.update(witnesses(ops[i]))
             if i in answer_of:
                 unlift(answer_of[i])
                 left += 1
             unlift(at)
             at = behind[at]
-    return [ops[events[at][2]] for at, _ in taken]
+        elif at == size or events[at][1]:  # an answer: whatever comes behind it cannot stand before its operation
+            at, turn = behind[size], turn + 1
+        else:
+            i = events[at][2]
+            may, new = step(ops[i], state)
+            may = may and (state is None or new == state or may_leave(ops[i], new))
+            spent += 1
+            if spent > SPENT_MAX:
+                raise Undecided(f"{len(ops)} operations")
+            if not may or turn_of(ops[i], state, new) != turn:
+                at = behind[at]
+                continue
+            if turn == STAYS:
+                turn = NONE_LEFT
+            mark = (done | 1 << i, new)
+            if mark in tried:
+                at = behind[at]
+                continue
+            tried.add(mark)
+            taken.append((at, state, turn))
+            state, done, turn = new, done | 1 << i, STAYS
+            wanted.subtract(witnesses(ops[i]))
+            lift(at)
+            if i in answer_of:
+                lift(answer_of[i])
+                left -= 1
+            at = behind[size]
+    return [ops[events[at][2]] for at, _, _ in taken]
 
 
 def told_follows(ops):
@@ -171,6 +210,19 @@ def version_of(text):
     return (epoch, int(counter)) if counter else None
 
 
+def check_order(order, ops):
+    """The search is not believed: its order must hold every answered operation, right in itself and in time."""
+    state, latest = None, float("-inf")
+    for op in order:
+        latest = max(latest, op.start)
+        assert op.end >= latest, f"{op} stands behind one that was sent after its answer"
+        may, state = step(op, state)
+        assert may, f"{op} cannot stand there"
+    asked = {op.token for op in ops if op.outcome == "ok"}
+    assert asked <= {op.token for op in order}, "an answered operation is missing"
+    assert not {op.token for op in order} & {op.token for op in ops if op.outcome == "fail"}, "a refused one is in it"
+
+
 def check_versions(order):
     """A version is the name of one state, and counts upwards while the state lives; else a complaint."""
     names, last = {}, None
@@ -201,19 +253,25 @@ class Verdict:
     complaint: str
 
 
+def wrong_until(ops, moment):
+    """Whether there is no order for what was answered until that moment."""
+    cut = [op if op.end <= moment else dataclasses.replace(op, end=float("inf"), outcome="unknown", before=None)
+           for op in ops if op.start <= moment]
+    try:
+        return explain(cut, thorough=False) is None
+    except Undecided:
+        return False
+
+
 def shortest_wrong(ops):
     """The earliest end of the history at which it is wrong already: for people."""
     ends = sorted(op.end for op in ops if op.outcome == "ok")
     low, high = 0, len(ends) - 1
+    if not wrong_until(ops, ends[-1]):
+        return "no order was found in time"
     while low < high:
         middle = (low + high) // 2
-        cut = [op if op.end <= ends[middle] else dataclasses.replace(op, end=float("inf"), outcome="unknown", before=None)
-               for op in ops if op.start <= ends[middle]]
-        try:
-            wrong = explain(cut, thorough=False) is None
-        except Undecided:
-            wrong = False
-        low, high = (low, middle) if wrong else (middle + 1, high)
+        low, high = (low, middle) if wrong_until(ops, ends[middle]) else (middle + 1, high)
     near = [op for op in ops if op.end >= ends[low] - 0.2 and op.start <= ends[low]]
     return f"no order explains the answers until {ends[low]:.6f}; the last ones:\n" + "\n".join(map(str, near[-30:]))
 
@@ -226,7 +284,11 @@ def check(ops):
     for key, some in keys.items():
         try:
             order = explain(some)
-            found = shortest_wrong(some) if order is None else check_versions(order)
+            if order is None:
+                found = shortest_wrong(some)
+            else:
+                check_order(order, some)
+                found = check_versions(order)
         except Undecided as e:
             found = f"the search was given up ({e}); {shortest_wrong(some)}"
         if found:

@@ -1,4 +1,7 @@
-"""Alarms: an app is called back at its time, with the state, at least once; what it then writes happens exactly once."""
+"""Alarms: an app is called back at its time, with the state, at least once.
+
+What it then writes happens exactly once.
+"""
 import json
 import os
 import re
@@ -13,7 +16,7 @@ from harness import Gateway, Origin, answer, request_bytes, wait_for
 
 
 class App(Origin):
-    """A client's POST says what to answer in X-Say (JSON: status, and headers as pairs). Deliveries are kept, by key."""
+    """A client's POST says what to answer in X-Say (JSON: status, headers, delay). Deliveries are kept."""
 
     def __init__(self, path=None):
         self.deliveries, self.on_alarm = [], {}
@@ -68,7 +71,8 @@ class Room:
         self.path, self.key = f"{base}/{self.name}", f"room:{self.name}"
 
     def say(self, *headers, status=200, **more):
-        return self.gateway.post(self.path, headers=[("X-Say", json.dumps({"status": status, "headers": headers, **more}))])
+        return self.gateway.post(self.path, headers=[("X-Say", json.dumps({"status": status, "headers": headers,
+                **more}))])
 
     def set(self, state, *alarms, **more):
         got = self.say(*([("Stateway-Set", json.dumps(state))] if state is not None else []),
@@ -84,7 +88,8 @@ class Room:
         return self.app.of(self.key)
 
     def wait(self, count=1, seconds=10):
-        wait_for(lambda: len(self.heard) >= count, seconds, f"{count} deliveries for {self.key}, there are {len(self.heard)}")
+        wait_for(lambda: len(self.heard) >= count, seconds,
+                 f"{count} deliveries for {self.key}, there are {len(self.heard)}")
         return self.heard[count - 1]
 
 
@@ -191,15 +196,18 @@ def test_a_failed_answer_sets_none(room):
     room.set({"n": 1})
     assert room.set({"n": 2}, "in=100;id=a", status=500).status == 500
     assert room.say(("Stateway-Set", "{"), ("Stateway-Alarm", "in=100;id=a")).status == 502
-    assert room.say(("Stateway-Set", '{"n":3}'), ("Stateway-Expect", '"1-1"'), ("Stateway-Alarm", "in=100;id=a")).status == 409
+    assert room.say(("Stateway-Set", '{"n":3}'), ("Stateway-Expect", '"1-1"'),
+                    ("Stateway-Alarm", "in=100;id=a")).status == 409
     time.sleep(0.6)
     assert room.heard == []
     assert room.state() == {"n": 1}
 
 
 @pytest.mark.parametrize("text", [
-    "", "in", "in=", "in=-1", "in=x", "in=1.5", "in=1;id=", "in=1;id=a b", f"in=1;id={'a' * 33}", "in=1;at=2;id=a", "at=x", "in=1;what=2",
-    "cancel=1", "in=1;id=a;id=b", f"in=1;id=a;data=\"{'x' * 513}\"", "in=1;data=unquoted", 'in=1;data="open', "in=999999999999999999",
+    "", "in", "in=", "in=-1", "in=x", "in=1.5", "in=1;id=", "in=1;id=a b", f"in=1;id={'a' * 33}",
+    "in=1;at=2;id=a", "at=x", "in=1;what=2",
+    "cancel=1", "in=1;id=a;id=b", f"in=1;id=a;data=\"{'x' * 513}\"", "in=1;data=unquoted", 'in=1;data="open',
+    "in=999999999999999999",
     "in=1,in=2", "id=a"])
 def test_malformed(room, text):
     room.set({"n": 1})
@@ -238,7 +246,8 @@ def test_clients_cannot_ring(world, app):
     """The name is ours; and the path is the app's, where a client may come, but not as an alarm."""
     before = len(app.deliveries)
     for name in ("Stateway-Alarm", "stateway_alarm", "STATEWAY-ALARM"):
-        got = world.post("/alarms", headers=[(name, "id=x;attempt=1"), ("Stateway-Key", "room:1"), ("Stateway-State", "{}")])
+        got = world.post("/alarms", headers=[(name, "id=x;attempt=1"), ("Stateway-Key", "room:1"),
+                                             ("Stateway-State", "{}")])
         assert got.status == 200
         assert "stateway-alarm" not in got.json() and "stateway-key" not in got.json()
     assert len(app.deliveries) == before
@@ -421,7 +430,8 @@ def test_a_renewed_id_keeps_its_alarm(world, app, how):
 
 def test_logout_ends_it(world, app):
     cookies, who = {}, uuid.uuid4().hex
-    for headers in ([("Stateway-Set", json.dumps({"who": who})), ("Stateway-Alarm", "in=600;id=a")], [("Stateway-Delete", "?1")]):
+    for headers in ([("Stateway-Set", json.dumps({"who": who})), ("Stateway-Alarm", "in=600;id=a")],
+                    [("Stateway-Delete", "?1")]):
         world.post("/v/x", headers=[("X-Say", json.dumps({"headers": headers}))], cookies=cookies)
     time.sleep(1.2)
     assert not [d for d in app.deliveries if who in (d.get("stateway-state") or "")]
@@ -435,7 +445,7 @@ def attempts(heard):
 
 
 @pytest.mark.parametrize("failure", [lambda asked, raw: answer(503), lambda asked, raw: raw.close(),
-                                     lambda asked, raw: raw.send("nonsense\r\n\r\n")], ids=["503", "closed", "nonsense"])
+                                     lambda asked, raw: b"nonsense\r\n\r\n"], ids=["503", "closed", "nonsense"])
 def test_tried_again(room, app, failure):
     """After 2 s and, if need be, after 4 more."""
     def act(asked, raw):

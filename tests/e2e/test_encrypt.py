@@ -42,7 +42,8 @@ class Visitor:
         self.gateway, self.cookies = gateway, dict(cookies or {})
 
     def say(self, *headers, method="POST", send=()):
-        got = self.gateway.request(method, "/", [("X-Say", json.dumps(headers)), *send], b"" if method == "POST" else None,
+        got = self.gateway.request(method, "/", [("X-Say", json.dumps(headers)), *send],
+                                   b"" if method == "POST" else None,
                                    cookies=self.cookies)
         assert got.status == 200, got
         return got
@@ -63,7 +64,8 @@ def holds(folder, *texts):
         if path.is_file() and not path.is_socket():
             data = path.read_bytes()
             for text in texts:
-                for spelling in (text.encode(), text.encode().hex().encode(), text.encode("utf-16-le"), text[::-1].encode()):
+                for spelling in (text.encode(), text.encode().hex().encode(), text.encode("utf-16-le"),
+                                 text[::-1].encode()):
                     if spelling in data:
                         found.add((path.name, text))
     return found
@@ -159,7 +161,8 @@ def test_sizes(gateway, app, size):
     g = gateway(config(app, "on", limits={"head": "64KiB"}))
     one = Visitor(g)
     one.set({"n": 1})
-    assert one.say(send=[("X-Large", str(size))]).status == 200 if size >= 8 + len(MARK) else one.set({"x": "y" * (size - 8)})
+    assert one.say(send=[("X-Large",
+                          str(size))]).status == 200 if size >= 8 + len(MARK) else one.set({"x": "y" * (size - 8)})
     told = one.say(method="GET").json()
     kind = "inline" if size <= 4096 else "ref"
     assert told["stateway-state-info"] == f"{kind};type=json;size={size}"

@@ -86,7 +86,8 @@ def world(request):
         pytest.skip("the kernel refuses io_uring here")
     origin = App()
     with Gateway({"apps": {"a": {"servers": [origin.address]}},
-                  "routes": [route(), route("/{room}/small", **{"max-size": "8KiB"}), route("/{room}/cas", concurrency="cas"),
+                  "routes": [route(), route("/{room}/small", **{"max-size": "8KiB"}),
+                             route("/{room}/cas", concurrency="cas"),
                              {"path": "/v/*", "app": "a", "state": "session"}],
                   "timeouts": {"response": "5s"}, "limits": {"head": "64KiB"}},
                  engine=request.param) as gateway:
@@ -132,7 +133,7 @@ class Room:
         return got
 
     def seen(self):
-        """The headers of the next request, of GET: (Stateway-State, its Info, Version), and the state by the ref if so."""
+        """What the next request, a GET, is told of the state; and what it fetches, if it is by reference."""
         told = {}
 
         def look(asked):
@@ -287,11 +288,13 @@ def test_etags(room):
 
 
 @pytest.mark.parametrize("method, body, headers, status", [
-    ("PUT", b"no json", [JSON], 422), ("PUT", b"", [JSON], 422), ("PUT", b"[1]", [JSON], 422), ("PUT", b'"x"', [JSON], 422),
+    ("PUT", b"no json", [JSON], 422), ("PUT", b"", [JSON], 422), ("PUT", b"[1]", [JSON], 422),
+    ("PUT", b'"x"', [JSON], 422),
     ("PUT", b'{"a":1,"a":2}', [JSON], 422), ("PUT", b"{}{}", [JSON], 422), ("PUT", b'{"a":"\xff"}', [JSON], 422),
     ("PUT", b"{}", [("Content-Type", "text/plain")], 415), ("PUT", b"{}", [MERGE], 415),
     ("PUT", b'{"a":' + b"[" * 100 + b"]" * 100 + b"}", [JSON], 422),
-    ("PATCH", b"{}", [JSON], 415), ("PATCH", b"{}", [], 415), ("PATCH", b"[]", [MERGE], 422), ("PATCH", b"x", [MERGE], 422),
+    ("PATCH", b"{}", [JSON], 415), ("PATCH", b"{}", [], 415), ("PATCH", b"[]", [MERGE], 422),
+    ("PATCH", b"x", [MERGE], 422),
     ("PATCH", b"", [MERGE], 422), ("POST", b"{}", [JSON], 405), ("FROB", b"{}", [JSON], 405),
 ])
 def test_refusals_leave_all_as_it_was(room, method, body, headers, status):
@@ -324,7 +327,8 @@ def test_chunked_and_slow(room):
     def act(asked):
         ref = Ref(asked)
         with Raw(("127.0.0.1", ref.port)) as raw:
-            raw.send(f"PUT {ref.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+            raw.send(f"PUT {ref.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                     "Transfer-Encoding: chunked\r\n\r\n")
             for at in range(0, len(text), 7000):
                 part = text[at:at + 7000]
                 raw.send(f"{len(part):x}\r\n{part}\r\n", cut=3000, pause=0.001)
@@ -472,7 +476,8 @@ def test_a_reference_is_a_secret(room):
     def act(asked):
         ref = Ref(asked)
         wrong = ref.path[:-1] + ("A" if ref.path[-1] != "A" else "Q")
-        for path in (wrong, ref.path + "A", ref.path[:-1], ref.path + "/", ref.path + "?x=1", "/state/", "/", "/state/../x",
+        for path in (wrong, ref.path + "A", ref.path[:-1], ref.path + "/", ref.path + "?x=1", "/state/", "/",
+                     "/state/../x",
                      ref.path.replace("/state/", "/State/")):
             got = ref.ask("GET", path=path)
             assert got.status in (400, 404, 410), (path, got)
@@ -577,7 +582,8 @@ def test_envelope_chunked(room):
     body = json.dumps({"state": {"set": {"x": "y" * 100000}}, "response": {"body": "ok"}}).encode()
 
     def act(asked, raw):
-        raw.send("HTTP/1.1 200 OK\r\nContent-Type: application/stateway-commit+json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        raw.send("HTTP/1.1 200 OK\r\nContent-Type: application/stateway-commit+json\r\n"
+                 "Transfer-Encoding: chunked\r\n\r\n")
         for at in range(0, len(body), 9999):
             part = body[at:at + 9999]
             raw.send(f"{len(part):x}\r\n".encode() + part + b"\r\n", cut=4000, pause=0.0005)
@@ -592,17 +598,20 @@ def test_envelope_cut_off(room):
 
     def act(asked, raw):
         body = json.dumps({"state": {"set": {"n": 2}}})
-        raw.send(f"HTTP/1.1 200 OK\r\nContent-Type: application/stateway-commit+json\r\nContent-Length: {len(body) + 1}\r\n\r\n{body}")
+        raw.send("HTTP/1.1 200 OK\r\nContent-Type: application/stateway-commit+json\r\n"
+                 f"Content-Length: {len(body) + 1}\r\n\r\n{body}")
         raw.close()
     assert room.play(act).status == 502
     assert room.text() == '{"n":1}'
 
 
 @pytest.mark.parametrize("body, label", [
-    ("", "update-json"), ("{", "update-json"), ("[]", "update-envelope"), ('"x"', "update-envelope"),
+    ("", None), ("{", "update-json"), ("[]", "update-envelope"), ('"x"', "update-envelope"),
     ('{"state":{"set":{"n":2}},"extra":1}', "update-envelope"), ('{"state":{"set":{"n":2},"more":1}}', None),
-    ('{"state":{"set":{"n":2},"patch":{"n":3}}}', "update-many"), ('{"state":{"set":{"n":2},"delete":true}}', "update-many"),
-    ('{"state":{"set":[1]}}', "update-type"), ('{"state":{"patch":3}}', "update-type"), ('{"state":{"delete":1}}', None),
+    ('{"state":{"set":{"n":2},"patch":{"n":3}}}', "update-many"),
+    ('{"state":{"set":{"n":2},"delete":true}}', "update-many"),
+    ('{"state":{"set":[1]}}', "update-type"), ('{"state":{"patch":3}}', "update-type"),
+    ('{"state":{"delete":1}}', None),
     ('{"state":{"set":{"n":2}},"response":{"status":"200"}}', "update-envelope"),
     ('{"state":{"set":{"n":2}},"response":{"status":99}}', "update-envelope"),
     ('{"state":{"set":{"n":2}},"response":{"status":101}}', "update-envelope"),
@@ -659,8 +668,8 @@ def test_envelope_type_on_a_stateless_route(gateway, origin):
 
 def test_envelope_for_head(room):
     room.put('{"n":1}')
-    got = room.play(lambda asked, raw: raw.send("HTTP/1.1 200 OK\r\nContent-Type: application/stateway-commit+json\r\n"
-                                                "Content-Length: 70\r\n\r\n"), "HEAD")
+    got = room.play(lambda asked: b"HTTP/1.1 200 OK\r\nContent-Type: application/stateway-commit+json\r\n"
+                    b"Content-Length: 70\r\n\r\n", "HEAD")
     assert got.status == 200  # it has no body, so it asks for nothing
     assert room.text() == '{"n":1}'
 
@@ -668,7 +677,8 @@ def test_envelope_for_head(room):
 def test_visitor_by_envelope(world):
     """The first write makes the cookie, also from there."""
     cookies = {}
-    world.origin.act = lambda asked, raw: (envelope({"set": {"x": "y" * 6000}}, {"body": "ok"}) if asked.method == "POST" else
+    world.origin.act = lambda asked, raw: (envelope({"set": {"x": "y" * 6000}},
+                                                    {"body": "ok"}) if asked.method == "POST" else
                                            answer(200, asked.get("stateway-state-info")))
     got = world.post("/v/", cookies=cookies)
     assert (got.status, got.body) == (200, b"ok")
@@ -680,7 +690,8 @@ def test_visitor_by_envelope(world):
 
 
 @pytest.mark.parametrize("announced, header, status", [
-    ("bytes=7", [("Stateway-Set", '{"n":2}')], 200), ("bytes=8", [("Stateway-Set", '{"n":2}')], 502), ("bytes=7", [], 502),
+    ("bytes=7", [("Stateway-Set", '{"n":2}')], 200), ("bytes=8", [("Stateway-Set", '{"n":2}')], 502),
+    ("bytes=7", [], 502),
     ("bytes=100000", [], 502), ("bytes=0", [], 502), ("nonsense", [], 502)])
 def test_announced_but_lost(room, announced, header, status):
     """uWSGI drops headers above 64 KB without a word."""
@@ -799,7 +810,8 @@ def test_memory_is_bounded(gateway):
     origin.act = act
     try:
         g = gateway({"apps": {"a": {"servers": [origin.address], "limits": {"connections": 100}}},
-                     "routes": [route(**{"max-size": "256KiB"})], "limits": {"large": "1MiB"}, "timeouts": {"response": "30s"}})
+                     "routes": [route(**{"max-size": "256KiB"})], "limits": {"large": "1MiB"},
+                     "timeouts": {"response": "30s"}})
         rooms = [f"/{n}/x" for n in range(12)]
         for path in rooms[:2]:
             assert g.post(path, headers=[("X-Put", "1")]).status == 200

@@ -54,7 +54,8 @@ class Person:
 
     def read(self, path):
         got = self.say("GET", path)
-        return got, (json.loads(got.json()["stateway-state"]) if got.status == 200 and "stateway-state" in got.json() else None)
+        told = got.json() if got.status == 200 else {}
+        return got, (json.loads(told["stateway-state"]) if "stateway-state" in told else None)
 
 
 @pytest.fixture
@@ -120,7 +121,8 @@ def test_nearly_the_same_name(world, doc, near):
     refused(other.read(doc)[0])
 
 
-@pytest.mark.parametrize("header", [("Stateway-Subject", "ada"), ("stateway_subject", "ada"), ("Stateway-Visitor", "ada"),
+@pytest.mark.parametrize("header", [("Stateway-Subject", "ada"), ("stateway_subject", "ada"),
+                                    ("Stateway-Visitor", "ada"),
                                     ("Authorization", "Bearer ada"), ("X-Forwarded-User", "ada")])
 def test_headers_of_clients_prove_nothing(world, doc, header):
     assert Person(world, "ada").write(doc, {"secret": 1}).status == 200
@@ -219,7 +221,8 @@ def test_its_own_cookie_name(gateway):
         g = gateway({"apps": {"a": {"servers": [origin.address]}},
                      "routes": [{"path": "/doc/{doc}", "app": "a", "state": "session",
                                  "session": {"key": "path.doc", "owner": "subject", "cookie": {"name": "who"}}},
-                                {"path": "/login", "app": "a", "state": "session", "session": {"cookie": {"name": "who"}}},
+                                {"path": "/login", "app": "a", "state": "session",
+                                 "session": {"cookie": {"name": "who"}}},
                                 {"path": "/*", "app": "a", "state": "session"}]})
         ada = Person(g, "ada")
         assert set(ada.cookies) == {"who"}

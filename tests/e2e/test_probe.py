@@ -248,7 +248,8 @@ def test_gunicorn(gateway, tmp_path, inline, limit):
     """gunicorn takes 8190 bytes a line, and says 400 beyond."""
     (tmp_path / "wsgi.py").write_text("def app(environ, start):\n    start('200 OK', [('Content-Length', '2')])\n"
                                       "    return [b'{}']\n")
-    g = gateway(config({"command": ["gunicorn", "-b", "127.0.0.1:{port}", "--chdir", str(tmp_path), "wsgi:app"]}, inline))
+    g = gateway(config({"command": ["gunicorn", "-b", "127.0.0.1:{port}", "--chdir", str(tmp_path),
+                                    "wsgi:app"]}, inline))
     if limit:
         wait_for(lambda: told(g), 15)
         assert told(g) == (16384, "it answers 400", limit)

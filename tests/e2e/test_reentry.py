@@ -236,7 +236,8 @@ def test_renewed_id(world):
         assert (got.status, took < WAIT_S) == (423, True)
 
 
-@pytest.mark.parametrize("trace", ["", "x", ",,,", "=" * 100, "AAAAAAAAAAA", base64.urlsafe_b64encode(os.urandom(8)).decode().rstrip("="),
+@pytest.mark.parametrize("trace", ["", "x", ",,,", "=" * 100, "AAAAAAAAAAA",
+                                   base64.urlsafe_b64encode(os.urandom(8)).decode().rstrip("="),
                                    ", ".join(["AAAAAAAAAAE"] * 5), "\u00e9", "x" * 4000], ids=range(9))
 def test_traces_of_clients_mean_nothing(world, trace):
     room = name()

@@ -468,9 +468,41 @@ def test_ending_while_the_gateway_stops(world):
     for t in threads:
         t.start()
     time.sleep(0.5)
-    assert g.stop() == 0
+    g.stop()
     stop.set()
     for t in threads:
         t.join()
     g.check()
     wait_for(lambda: not g.family())
+
+
+def test_subjects_of_encrypted_sessions(world):
+    """The store knows them by another name, and operators by their own."""
+    g = world("epoll", routes=[
+        {"path": "/s/*", "app": "o", "state": "session", "expose": ["verdict"], "session": {"encrypt": "on"}},
+        {"path": "/cas/*", "app": "o", "state": "session", "expose": ["verdict"],
+         "session": {"cookie": {"name": "plain"}}}])
+    secret = [Browser(g).login("alice", n=n) for n in range(3)]
+    plain = [Browser(g, "/cas").login("alice", n=n) for n in range(4)]
+    other = Browser(g).login("bob")
+    export = sessions(g, "export").stdout
+    assert export.count('"subject":"alice"') == 4
+    assert export.count('"sealed":true') == 4
+    assert admin(g, "GET", "/v1/subjects/alice").json()["sessions"] == 7
+    handles, after = [], {}
+    for _ in range(10): # pages that go from one name to the other
+        page = listed(g, subject="alice", limit=2, **after)
+        handles += [s["handle"] for s in page["sessions"]]
+        if page["after"] is None:
+            break
+        after = {"after": page["after"]}
+    assert len(handles) == len(set(handles)) == 7
+    assert len(sessions(g, "list", "--subject", "alice", "--json").stdout.splitlines()) == 7
+    hidden = next(s for s in listed(g)["sessions"] if s["sealed"])
+    assert hidden["subject"].startswith("~")
+    shown = sessions(g, "show", hidden["handle"])
+    assert "encrypted for its visitor" in shown.stdout
+    done = sessions(g, "end", "--subject", "alice")
+    assert done.stdout == "alice: ended 7 sessions\n"
+    assert [b.state() for b in secret + plain] == [None] * 7
+    assert other.state() == {"user": "bob"}

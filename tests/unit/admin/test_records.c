@@ -151,6 +151,8 @@ static void round_trips(void **state)
         bytes[i] = (char)i;
     }
     r.value = sw_slice_of(bytes, sizeof(bytes));
+    r.extra = (struct sw_slice){NULL, 0};
+    r.due_unix_ms = 0;
     r.sealed = true;
     round_trip(&r);
     r.sealed = false;
@@ -208,6 +210,9 @@ static const struct {
     {L(",\"value\":{},\"version\":1"), "`version`", NULL},
     {L(",\"value\":{},\"extra\":\"AAAA\""), "alarms", NULL},
     {L(",\"value\":{},\"extra\":\"!\""), "base64url", NULL},
+    {L(",\"value\":{},\"due_ms\":1000"), NULL, "{}"}, /* what is due, the alarms say */
+    {L(",\"value_b64\":\"AAAA\",\"sealed\":true,\"extra\":\"AQ\""), "not sealed", NULL},
+    {"{\"handle\":\"" HANDLE "\",\"kind\":\"tombstone\",\"extra\":\"AQ\"}", "alarms", NULL},
     {L(",\"value\":{},\"more\":1"), "not known", NULL},
     {"{\"handle\":\"" HANDLE "\",\"kind\":\"alias\",\"value_b64\":\"AAAA\"}", "`kind`", NULL},
     {"{\"handle\":\"" HANDLE "\",\"kind\":1,\"value\":{}}", "`kind`", NULL},
@@ -300,6 +305,7 @@ static void damaged(void **state)
         }
         copy = exact(text, len);
         if (sw_admin__line_read(copy, &out, &line) == NULL) {
+            assert_int_equal(line.record.due_unix_ms, 0); /* no alarm, nothing is due */
             round_trip(&line.record);
         }
         free((void *)(uintptr_t)copy.ptr);

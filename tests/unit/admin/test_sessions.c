@@ -922,6 +922,49 @@ static void garbage_lines(void **state)
     }
 }
 
+/* The first twenty are told, in their order, whoever found them; all are counted. */
+static void many_errors(void **state)
+{
+    struct sw_store_key key = key_of(1);
+    char *text = malloc(100000);
+    struct sw_out out;
+    struct client *c;
+    struct serve v;
+    const char *at;
+
+    (void)state;
+    assert_non_null(text);
+    start(&v, 1, NULL);
+    (void)put_state(&v, 1, "", "{}");
+    out = sw_out_init(text, 99999);
+    for (unsigned i = 0; i < 300; i++) {
+        if (i % 3 == 0) {
+            sw_out_lit(&out, "garbage\n");
+        } else {
+            sw_out_printf(&out, LINE(1, ",\"value\":{\"a\":1}"), handle_of(&key));
+        }
+    }
+    assert_false(out.overflowed);
+    text[out.len] = '\0';
+    c = client_ask(&v, IMPORT "Content-Length: %zu\r\n\r\n%s", strlen(text), text);
+    run_s(&v, 5);
+    assert_non_null(strstr(c->got, "\"created\":0,\"replaced\":0,\"skipped\":0,\"failed\":300,"));
+    at = c->got;
+    for (unsigned line = 1; line <= 20; line++) {
+        char want[32];
+
+        (void)snprintf(want, sizeof(want), "{\"line\":%u,", line);
+        at = strstr(at, want);
+        if (at == NULL) {
+            fail_msg("line %u: %s", line, c->got);
+        }
+    }
+    assert_null(strstr(at, "{\"line\":21,"));
+    client_free(c);
+    free(text);
+    serve_fini(&v);
+}
+
 /* A line without end takes no more memory than there is, and costs one line. */
 static void endless_lines(void **state)
 {
@@ -1240,6 +1283,7 @@ int main(void)
         cmocka_unit_test(carried_over),
         cmocka_unit_test(import_meets_the_end),
         cmocka_unit_test(garbage_lines),
+        cmocka_unit_test(many_errors),
         cmocka_unit_test(endless_lines),
         cmocka_unit_test(deaf_exports),
         cmocka_unit_test(import_stops),

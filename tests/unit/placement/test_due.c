@@ -663,6 +663,7 @@ static void fails_in_a_crowd(void **state)
         struct due d;
         struct visit v;
 
+        w->large.bytes_max = 2 * SW_EXTRA_BYTES_MAX + 4096; /* of one try */
         due_of(w, &key, "a", &d);
         visit_deliver(w, &v, &key, &d.alarm);
         sw_store_mem_faults(w->store, on_commit, &fate);
@@ -671,6 +672,7 @@ static void fails_in_a_crowd(void **state)
         l = listed_of(w, &key);
         assert_int_equal(find(&l, "a")->attempt, rows[i].err == SW_OK ? 1 : 0);
         free(l.kept);
+        w->large.bytes_max = LARGE_BYTES;
     }
 }
 

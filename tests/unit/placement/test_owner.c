@@ -2,6 +2,9 @@
  * cut off. */
 #include "world.h"
 
+#include <unistd.h>
+
+/* What is bound in the same millisecond is cut off too: the next one begins. */
 static void cut_off(struct world *w, const char *subject)
 {
     write_raw(w,
@@ -9,6 +12,7 @@ static void cut_off(struct world *w, const char *subject)
                                 .subject = sw_slice_cstr(subject),
                                 .not_before_unix_ms = sw_loop_now_unix_ms(w->loop)},
               sw_loop_now_unix_s(w->loop));
+    usleep(2000);
 }
 
 static void owned_rooms(struct world *w)
@@ -254,6 +258,7 @@ static void renewed_before_cut_off(void **state)
     key = id_key(id);
     before = kept_get(w, &key);
     assert_true(before->record.bound_unix_ms > 0);
+    usleep(3000);
     visit_open(w, &v, id);
     assert_int_equal(commit(&v, "Stateway-Renew: ?1\r\n"), SW_OK);
     assert_non_null(cookie_of(&v, renewed));

@@ -147,6 +147,28 @@ static void staged(void **state)
     free(k);
 }
 
+/* What is sealed for one try is not what the next one seals. */
+static void staged_in_a_crowd(void **state)
+{
+    struct fate fate = {.fault = {.err = SW_E_CONFLICT}, .times = 3};
+    struct sw_stage_ask put = {.method = SW_STAGE_PUT, .body = SW_S("{\"staged\":1}")};
+    struct sw_stage_answer a;
+    struct world *w = *state;
+    struct visit v;
+    char id[64];
+
+    w->route.session.concurrency = SW_CONC_LAST;
+    visitor_make(w, "Stateway-Set: " SECRET "\r\n", id);
+    visit_open(w, &v, id);
+    sw_stage(&v.ask, &put, &a);
+    assert_int_equal(a.err, SW_OK);
+    sw_store_mem_faults(w->store, on_commit, &fate);
+    assert_int_equal(commit(&v, ""), SW_OK);
+    sw_store_mem_faults(w->store, NULL, NULL);
+    assert_int_equal(fate.asked, 4);
+    state_is(w, id, "{\"staged\":1}");
+}
+
 /* ---- renewed ids ----------------------------------------------------------------------------- */
 
 static void renewals(void **state)
@@ -303,6 +325,7 @@ static void damaged_and_large(void **state)
     assert_int_equal(v.ask.state.len, 2000);
     sw_stage(&v.ask, &get, &a);
     assert_int_equal(a.err, SW_E_NOT_FOUND);
+    assert_int_equal(w->large.used, 0);
     assert_int_equal(commit(&v, "Stateway-Patch: {\"n\":1}\r\n"), SW_E_STATE_GONE);
     assert_int_equal(v.ask.verdict, SW_VERDICT_EXPIRED);
     visit_open(w, &v, id);
@@ -378,6 +401,21 @@ static void switched(void **state)
         free(k);
         w->route.session.encrypt = true;
         state_is(w, id, state_of(sizes[i])); /* read as it is */
+        {                                    /* only renewed: sealed all the same */
+            char other[64], renewed[64];
+
+            w->route.session.encrypt = false;
+            visitor_make(w, set_of(sizes[i]), other);
+            w->route.session.encrypt = true;
+            visit_open(w, &v, other);
+            assert_int_equal(commit(&v, "Stateway-Renew: ?1\r\n"), SW_OK);
+            assert_non_null(cookie_of(&v, renewed));
+            k = kept_of(w, renewed);
+            assert_true(k->record.sealed);
+            free(k);
+            state_is(w, renewed, state_of(sizes[i]));
+            state_is(w, other, state_of(sizes[i]));
+        }
         visit_open(w, &v, id);
         assert_int_equal(commit(&v, "Stateway-Patch: {\"x\":null}\r\n"), SW_OK);
         k = kept_of(w, id);
@@ -398,6 +436,28 @@ static void switched(void **state)
         assert_null(cookie_of(&v, fields));
         w->route.session.encrypt = true;
     }
+}
+
+/* Nothing can be delivered from a sealed state: what was set before goes with the next write. */
+static void alarms_end(void **state)
+{
+    struct world *w = *state;
+    struct kept *k;
+    struct visit v;
+    char id[64];
+
+    w->route.session.encrypt = false;
+    w->route.session.alarm = SW_S("/alarm");
+    visitor_make(w, "Stateway-Set: {}\r\nStateway-Alarm: at=5000\r\n", id);
+    w->route.session.encrypt = true;
+    w->route.session.alarm = (struct sw_slice){NULL, 0};
+    visit_open(w, &v, id);
+    assert_int_equal(commit(&v, "Stateway-Set: {}\r\n"), SW_OK);
+    k = kept_of(w, id);
+    assert_true(k->record.sealed);
+    assert_int_equal(k->record.extra.len, 0);
+    assert_true(k->record.due_unix_ms == 0);
+    free(k);
 }
 
 /* An id that was renewed just before `encrypt: on`: its alias cannot open anything. Nothing breaks.
@@ -463,6 +523,13 @@ static void rotation(void **state)
     assert_true(named(&names, k->record.subject));
     sw_place_subject_names(&w->keys, SW_S("alicf"), &names);
     assert_false(named(&names, k->record.subject));
+
+    visit_open(w, &v, id); /* a write without a word about it */
+    assert_int_equal(commit(&v, "Stateway-Set: {}\r\n"), SW_OK);
+    free(k);
+    k = kept_of(w, id);
+    sw_place_subject_names(&w->keys, SW_S("alice"), &names);
+    assert_true(named(&names, k->record.subject));
 
     sw_keyring_make(w->keys.keys[0].created_unix_s + 100, &fresh);
     w->keys.keys[1] = fresh.keys[0];
@@ -552,6 +619,8 @@ int main(void)
         SEALED_TEST(reveals_nothing),
         SEALED_TEST(never_the_same),
         SEALED_TEST(staged),
+        SEALED_TEST(staged_in_a_crowd),
+        SEALED_TEST(alarms_end),
         SEALED_TEST(renewals),
         SEALED_TEST(raced_renewal),
         SEALED_TEST(bad_aliases),

@@ -65,6 +65,9 @@ static void entity_again(void **state)
     assert_int_equal(commit(&v, "Stateway-Set: {\"n\":1}\r\n"), SW_OK);
     before = v.ask.version;
     visit_open(w, &v, NULL);
+    assert_int_equal(commit(&v, "Stateway-Renew: ?1\r\n"), SW_OK); /* it has no id to renew */
+    assert_true(commits_made(w) == 1);
+    visit_open(w, &v, NULL);
     assert_int_equal(commit(&v, "Stateway-Delete: ?1\r\n"), SW_OK);
     state_is(w, NULL, NULL);
     visit_open(w, &v, NULL);

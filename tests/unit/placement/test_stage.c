@@ -293,6 +293,20 @@ static void memory(void **state)
         assert_int_equal(stage(&v, SW_STAGE_PUT, state_of(4000)), SW_OK);
     }
     assert_int_equal(w->large.used, used);
+    { /* merging takes a table, and gives it back */
+        char patch[8192];
+        struct sw_out out = sw_out_init(patch, sizeof(patch));
+
+        sw_out_char(&out, '{');
+        for (unsigned i = 0; i < 700; i++) {
+            sw_out_printf(&out, "%s\"k%u\":1", i == 0 ? "" : ",", i);
+        }
+        sw_out_put(&out, "}", 2);
+        assert_false(out.overflowed);
+        assert_int_equal(stage(&v, SW_STAGE_PUT, "{}"), SW_OK);
+        assert_int_equal(stage(&v, SW_STAGE_PATCH, patch), SW_OK);
+        assert_in_range(w->large.used, strlen(patch), strlen(patch) + 200);
+    }
     assert_int_equal(stage(&v, SW_STAGE_DELETE, ""), SW_OK);
     assert_int_equal(w->large.used, 0);
     visit_close(&v);

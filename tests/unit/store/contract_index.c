@@ -688,13 +688,129 @@ static void cutoff_in_company(void **state)
     }
 }
 
+/* ---- the collector --------------------------------------------------------------------------- */
+
+static uint64_t records_of(struct world *w)
+{
+    struct sw_store_stats st;
+
+    sw_store_stats(w->store, &st);
+    return st.records;
+}
+
+/* Commits (a collector of commits needs them) until so many records are left. */
+static void collected_to(struct world *w, uint64_t want, int64_t now)
+{
+    for (int i = 0; i < 4000 && records_of(w) != want; i++) {
+        struct timespec pause = {0, 1000000};
+
+        touched(w, 999999, 0, now);
+        nanosleep(&pause, NULL);
+    }
+    assert_int_equal(records_of(w), want);
+}
+
+static void open_collecting(struct world *w)
+{
+    w->opt.expire = true;
+    world_reopen(w);
+}
+
+/* What was cut off is taken away an hour later, and the cut-off at its end; nothing rises again. */
+static void cutoffs_collected(void **state)
+{
+    enum { OLD = 700, YOUNG = 20 };
+    struct world *w = *state;
+    int64_t now = time(NULL), hour_ago = now - SW_TOMBSTONE_S_MIN - 5;
+    struct visited v;
+
+    open_collecting(w);
+    for (uint64_t i = 0; i < OLD + YOUNG; i++) {
+        struct sw_write p = put_for(i, SW_S("alice"), i < OLD ? 50 : 150);
+
+        p.due_unix_ms = 1 + (int64_t)i;
+        p.expires_unix_s = i % 2 == 0 ? 0 : now + 5000;
+        made(w, p, hour_ago);
+    }
+    made(w, put_for(OLD + YOUNG, SW_S("bob"), 50), hour_ago);
+    made(w, cutoff_of(SW_S("bob"), 100, 0), now); /* not yet */
+    made(w, cutoff_of(SW_S("alice"), 100, now + 2), hour_ago);
+    collected_to(w, YOUNG + 1, now);
+    assert_int_equal(load(w, 0, now, NULL), SW_E_NOT_FOUND);
+    assert_int_equal(load(w, OLD + YOUNG, now, NULL), SW_OK); /* a tombstone */
+    visit(w, SW_S("alice"), NULL, 512, now, &v);
+    assert_int_equal(v.count, YOUNG);
+    visit_due(w, now * 1000, 512, &v);
+    assert_int_equal(v.count, YOUNG);
+    assert_int_equal(sw_store_next_due_unix_ms(w->store), OLD + 1);
+    assert_int_equal(sw_store_cutoff_unix_ms(w->store, SW_S("alice")), 100);
+    /* an old one comes back by an import: it does not outlive the cut-off */
+    made(w, put_for(5, SW_S("alice"), 50), now);
+    for (int i = 0; i < 4000 && sw_store_cutoff_unix_ms(w->store, SW_S("alice")) != 0; i++) {
+        struct timespec pause = {0, 1000000};
+
+        touched(w, 999999, 0, time(NULL));
+        nanosleep(&pause, NULL);
+    }
+    assert_int_equal(sw_store_cutoff_unix_ms(w->store, SW_S("alice")), 0);
+    assert_int_equal(load(w, 5, now, NULL), SW_E_NOT_FOUND);
+    assert_int_equal(records_of(w), YOUNG + 1);
+    assert_int_equal(sw_store_cutoff_unix_ms(w->store, SW_S("bob")), 100);
+    for (uint64_t i = OLD; i < OLD + YOUNG; i++) {
+        assert_value(w, i, now, SW_S("v"));
+    }
+}
+
+/* Many subjects at once; also those of which nothing is left, and of which nothing ever was. */
+static void many_cutoffs_collected(void **state)
+{
+    enum { SUBJECTS = 100, STATES = 5 };
+    static char names[SUBJECTS][16];
+    struct world *w = *state;
+    int64_t now = time(NULL), hour_ago = now - SW_TOMBSTONE_S_MIN - 5;
+
+    open_collecting(w);
+    for (uint64_t i = 0; i < SUBJECTS; i++) {
+        (void)snprintf(names[i], sizeof(names[i]), "user-%lu", (unsigned long)i);
+        for (uint64_t n = 0; n < STATES && i % 10 != 0; n++) {
+            made(w, put_for(i * STATES + n, sw_slice_cstr(names[i]), 50), hour_ago);
+        }
+        if (i % 10 == 1) {
+            made(w, delete_of(i * STATES, hour_ago - 1), hour_ago);
+        }
+        made(w, cutoff_of(sw_slice_cstr(names[i]), 100, i % 3 == 0 ? now - 10 : now + 1000),
+             hour_ago);
+    }
+    collected_to(w, 0, now);
+    for (uint64_t i = 0; i < SUBJECTS; i++) {
+        for (int turn = 0; turn < 4000 && i % 3 == 0 &&
+                           sw_store_cutoff_unix_ms(w->store, sw_slice_cstr(names[i])) != 0;
+             turn++) {
+            touched(w, 999999, 0, now);
+        }
+        assert_int_equal(sw_store_cutoff_unix_ms(w->store, sw_slice_cstr(names[i])),
+                         i % 3 == 0 ? 0 : 100);
+    }
+}
+
 int contract_index_run(const struct maker *maker)
 {
 #define ROW(name) cmocka_unit_test_setup_teardown(name, suite_setup, suite_teardown)
     const struct CMUnitTest tests[] = {
-        ROW(extra_sealed_due), ROW(large_values_stay), ROW(claims),          ROW(six_writes),
-        ROW(binding),          ROW(subjects),          ROW(subjects_follow), ROW(due),
-        ROW(due_behind_dead),  ROW(cutting_off),       ROW(cutoffs_move_on), ROW(cutoff_in_company),
+        ROW(extra_sealed_due),
+        ROW(large_values_stay),
+        ROW(claims),
+        ROW(six_writes),
+        ROW(binding),
+        ROW(subjects),
+        ROW(subjects_follow),
+        ROW(due),
+        ROW(due_behind_dead),
+        ROW(cutting_off),
+        ROW(cutoffs_move_on),
+        ROW(cutoff_in_company),
+        ROW(cutoffs_collected),
+        ROW(many_cutoffs_collected),
     };
 
     suite_maker = maker;
