@@ -54,15 +54,6 @@ static int64_t now_s(const struct sw_admin *a)
     return sw_loop_now_unix_s(a->loop);
 }
 
-/* Under which names the store may know a subject. */
-static void names_of(const struct sw_admin *a, struct sw_slice subject,
-                     struct sw_subject_names *ret_names)
-{
-    (void)a;
-    ret_names->list[0] = subject;
-    ret_names->count = 1;
-}
-
 static void scan_visit(void *arg, const struct sw_store_key *key, const struct sw_record *r)
 {
     struct sw_admin_scan *s = arg;
@@ -207,7 +198,8 @@ static enum sw_admin_next list(struct sw_admin_conn *c)
         return ADMIN_NEXT_ANSWER;
     }
     if (w->has_subject) {
-        names_of(c->admin, (struct sw_slice){w->subject, w->subject_len}, &names);
+        sw_place_subject_names(sw_gateway_keys(c->admin->gateway),
+                               (struct sw_slice){w->subject, w->subject_len}, &names);
     }
     l.out = sw_out_init(c->block, bytes);
     sw_out_lit(&l.out, "{\"sessions\":[");
@@ -572,7 +564,8 @@ static enum sw_admin_next subject_act(struct sw_admin_conn *c)
     }
     x = c->block;
     memset(x, 0, offsetof(struct subject, text));
-    names_of(a, (struct sw_slice){c->wish.subject, c->wish.subject_len}, &x->names);
+    sw_place_subject_names(sw_gateway_keys(a->gateway),
+                           (struct sw_slice){c->wish.subject, c->wish.subject_len}, &x->names);
     err = subject_count(a, x);
     if (err != SW_OK) {
         sw_admin__store_failed(c, err);

@@ -93,6 +93,7 @@ static void print_global(const struct sw_config *c)
         quoted("admin: { address: ", c->admin_text, " }");
         printf("%s\n", c->admin_token.len > 0 ? " # and a token" : "");
     }
+    quoted("side: { address: ", c->side_text, " }\n");
     printf("store: %.*s:", SW_SARG(c->store_kind));
     printf("%.*s\n", SW_SARG(c->store_path));
     printf("sync: %s\n", syncs[c->sync]);
@@ -119,6 +120,7 @@ static void print_global(const struct sw_config *c)
     size("  target: ", c->limits.target_bytes, "\n");
     size("  body: ", c->limits.body_bytes, "\n");
     size("  replay-buffer: ", c->limits.replay_buffer_bytes, "\n");
+    size("  large: ", c->limits.large_bytes, "\n");
     size("  store: ", c->store_map_bytes, "\n");
 }
 
@@ -183,7 +185,7 @@ static void print_session(const struct sw_config_route *r)
 
     printf("    session:\n      key: %s%.*s\n", sources[r->session.key_source],
            SW_SARG(r->session.key_name));
-    if (r->session.key_source == SW_KEY_COOKIE) {
+    if (r->session.key_source == SW_KEY_COOKIE || r->session.owner_subject) {
         print_cookie(&r->session.cookie);
     }
     duration("      idle: ", (uint64_t)r->session.idle_s * SW_NS_PER_S, "\n");
@@ -193,6 +195,35 @@ static void print_session(const struct sw_config_route *r)
     duration(", wait: ", r->session.queue_wait_ns, " }\n");
     size("      inline: ", r->session.inline_bytes, "\n");
     size("      max-size: ", r->session.max_bytes, "\n");
+    if (r->session.key_source == SW_KEY_COOKIE) {
+        printf("      encrypt: %s\n", r->session.encrypt ? "on" : "off");
+    } else {
+        printf("      owner: %s\n", r->session.owner_subject ? "subject" : "any");
+    }
+    if (r->session.alarm.len > 0) {
+        quoted("      alarm: ", r->session.alarm, "\n");
+    }
+}
+
+static void print_idempotency(const struct sw_config_route *r)
+{
+    static const char *const modes[] = {"off", "optional", "required"};
+    static const char *const unknowns[] = {"reject", "retry"};
+    static const char *const failures[] = {"unknown", "store", "release"};
+    static const char *const principals[] = {"visitor", "header.", "address"};
+
+    if (r->idempotency.mode == SW_IDEM_OFF) {
+        printf("    idempotency: off\n");
+        return;
+    }
+    printf("    idempotency:\n      mode: %s\n", modes[r->idempotency.mode]);
+    duration("      retention: ", (uint64_t)r->idempotency.retention_s * SW_NS_PER_S, "\n");
+    printf("      unknown: %s\n      failed: %s\n", unknowns[r->idempotency.unknown],
+           failures[r->idempotency.failed]);
+    duration("      wait: ", r->idempotency.wait_ns, "\n");
+    printf("      principal: %s%.*s\n", principals[r->idempotency.principal],
+           SW_SARG(r->idempotency.principal_header));
+    size("      max-answer: ", r->idempotency.answer_bytes_max, "\n");
 }
 
 static void print_route(const struct sw_config *c, const struct sw_config_route *r)
@@ -224,6 +255,7 @@ static void print_route(const struct sw_config *c, const struct sw_config_route 
         duration("      idle: ", (uint64_t)r->sticky.idle_s * SW_NS_PER_S, "\n");
         duration("      absolute: ", (uint64_t)r->sticky.absolute_s * SW_NS_PER_S, "\n");
     }
+    print_idempotency(r);
     printf("    replay: %s\n    csrf: %s\n", replays[r->replay], r->csrf ? "on" : "off");
     printf("    expose: [%s%s%s]\n", r->expose_verdict ? "verdict" : "",
            r->expose_verdict && r->expose_instance ? ", " : "",

@@ -45,7 +45,7 @@ static int store_find(const struct sw_cli_args *a, char room[4096], struct sw_sl
         return no_file(a);
     }
     if (!sw_slice_starts(text, SW_S("lmdb:")) || text.len == 5) {
-        return sw_cli__usage_error(a->command, "\"%.*s\" is no store with a file: lmdb:FOLDER",
+        return sw_cli__usage_error(a->command, "this works on lmdb:FOLDER, not on \"%.*s\"",
                                    SW_SARG(text));
     }
     *ret_path = sw_slice_tail(text, 5);

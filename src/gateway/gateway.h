@@ -52,6 +52,7 @@ const struct sw_stats *sw_gateway_stats(const struct sw_gateway *g, size_t worke
 struct sw_loop *sw_gateway_worker_loop(const struct sw_gateway *g, size_t worker);
 bool sw_gateway_ready(const struct sw_gateway *g);
 const struct sw_budget *sw_gateway_large(const struct sw_gateway *g);
+const struct sw_keyring *sw_gateway_keys(const struct sw_gateway *g);
 bool sw_gateway_stopping(const struct sw_gateway *g);
 uint64_t sw_gateway_log_dropped(const struct sw_gateway *g);
 

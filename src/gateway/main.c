@@ -102,6 +102,11 @@ const struct sw_budget *sw_gateway_large(const struct sw_gateway *g)
     return &g->large;
 }
 
+const struct sw_keyring *sw_gateway_keys(const struct sw_gateway *g)
+{
+    return &g->keys;
+}
+
 bool sw_gateway_stopping(const struct sw_gateway *g)
 {
     return g->stopping;
@@ -532,14 +537,14 @@ static int open_all(struct sw_gateway *g, const struct sw_gateway_start *start)
 
 static void close_all(struct sw_gateway *g)
 {
-    if (g->admin != NULL) {
-        g->admin_ops->close(g->admin);
-    }
     sw_access_close(g->access);
-    /* The store first: exchanges that the stop deadline cut may still have commits in its queue,
-     * and those lie in the exchanges' memory. */
+    /* The store first: exchanges that the stop deadline cut, and requests of the admin room, may
+     * still have commits in its queue, and those lie in their memory. */
     if (g->store != NULL) {
         sw_store_close(g->store);
+    }
+    if (g->admin != NULL) {
+        g->admin_ops->close(g->admin);
     }
     for (size_t i = 0; i < SW_COUNTOF(g->threads); i++) {
         if (g->threads[i].worker != NULL) {

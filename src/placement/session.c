@@ -22,7 +22,7 @@
 
 #define TOUCH_FRACTION 10
 #define ALIAS_S        10 /* how long an old id leads to the new one: parallel requests of a page */
-#define TRIES_MAX      16 /* of an update that fits any version */
+#define TRIES_MAX      64 /* of an update that fits any version; also merges that meet merges end */
 
 _Static_assert(SW_COMMIT_WRITES_MAX >= 3,
                "a state, the alias that leads to it, and what is joined");
@@ -525,6 +525,14 @@ static enum sw_err put_alias(struct sw_ask *ask, const struct sw_write *to, stru
     return SW_OK;
 }
 
+/* Is it the whole of a living state, on a route that wants the last one to stand? */
+static bool overwrites(const struct sw_ask *ask)
+{
+    return ask->routed->route->session.concurrency == SW_CONC_LAST && ask->state_present &&
+           ask->update.kind == SW_UPDATE_SET && !ask->update.has_expect && ask->alarm == NULL &&
+           !ask->session.new_id;
+}
+
 static enum sw_err put_state(struct sw_ask *ask, struct sw_write *w)
 {
     bool may_seal = ask->routed->route->session.encrypt && visitors_own(ask);
@@ -550,6 +558,9 @@ static enum sw_err put_state(struct sw_ask *ask, struct sw_write *w)
         sw_out_lit(&out, "visitor:");
         sw_out_cstr(&out, visitor);
         lives_at = sw_out_done(&out);
+    }
+    if (overwrites(ask)) {
+        w->expect = SW_EXPECT_EXISTS; /* whatever version: it is not looked at */
     }
     if (may_seal && ask->session.new_id) {
         id = ask->session.fresh_id;
@@ -680,7 +691,8 @@ static enum sw_step session_delete(struct sw_ask *ask)
     op->writes[op->count++] = (struct sw_write){
         .kind = SW_WRITE_DELETE,
         .key = ask->key,
-        .expect = SW_EXPECT_VERSION,
+        /* logout wins over whoever writes meanwhile, without another try */
+        .expect = ask->update.has_expect ? SW_EXPECT_VERSION : SW_EXPECT_EXISTS,
         .version = ask->session.record.version,
         /* a visitor's id is dead for good; an entity may be made again at once, with a new epoch */
         .expires_unix_s = visitors_own(ask) ? absolute_end(ask) : ask->now_unix_s - 1,

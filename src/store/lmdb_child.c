@@ -204,6 +204,14 @@ static void lock_file_give(const struct lmdb_source *x, const char *path)
     }
 }
 
+/* LMDB would tell the terminal. */
+static void on_assert(MDB_env *env, const char *text)
+{
+    (void)env;
+    (void)text;
+    abort();
+}
+
 static int env_start(struct lmdb_source *x, bool alone)
 {
     struct lmdb_store *s = &x->s;
@@ -220,7 +228,8 @@ static int env_start(struct lmdb_source *x, bool alone)
         s->env = NULL;
         return rc;
     }
-    if ((rc = mdb_env_set_maxdbs(s->env, LMDB_DBS_MAX)) != 0 ||
+    if ((rc = mdb_env_set_assert(s->env, on_assert)) != 0 ||
+        (rc = mdb_env_set_maxdbs(s->env, LMDB_DBS_MAX)) != 0 ||
         (rc = mdb_env_open(s->env, s->path,
                            MDB_NOSUBDIR | MDB_NOTLS | MDB_RDONLY | (alone ? MDB_NOLOCK : 0u),
                            0600)) != 0) {

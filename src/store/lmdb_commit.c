@@ -4,6 +4,8 @@
  */
 #include "store/lmdb_priv.h"
 
+#include <sys/prctl.h>
+
 #include <errno.h>
 #include <unistd.h>
 
@@ -114,6 +116,18 @@ static int commit_apply(struct lmdb_store *s, MDB_txn *txn, struct sw_store_comm
 
 /* ---- a batch --------------------------------------------------------------------------------- */
 
+/* How many expired records are taken away beside a batch. Each is another page or two for the same
+ * sync, so it is a small share of the batch; of a file that fills up it is as many as may be. */
+static size_t collect_beside(const struct lmdb_store *s, size_t count)
+{
+    uint64_t used = atomic_load_explicit(&s->bytes_used, memory_order_relaxed);
+
+    if (used > s->opt.map_bytes_max / 4 * 3) {
+        return LMDB_COLLECT_BUSY_MAX;
+    }
+    return SW_MIN(LMDB_COLLECT_BUSY_MIN + count / LMDB_COLLECT_SHARE, LMDB_COLLECT_BUSY_MAX);
+}
+
 /* A batch in one transaction and one sync. Returns other than 0 when nothing of it was made. */
 static int batch_try(struct lmdb_store *s, struct sw_store_commit **ops, size_t count)
 {
@@ -150,7 +164,7 @@ static int batch_try(struct lmdb_store *s, struct sw_store_commit **ops, size_t 
         }
     }
     if (s->overdue) {
-        rc = sw_lmdb__collect(s, txn, LMDB_COLLECT_BUSY_MAX, &wrote);
+        rc = sw_lmdb__collect(s, txn, collect_beside(s, count), &wrote);
         if (rc != 0) {
             return rc;
         }
@@ -296,16 +310,20 @@ static void tick(struct lmdb_store *s)
 void *sw_lmdb__committer(void *arg)
 {
     struct lmdb_store *s = arg;
+    uint64_t batch_ns = 0; /* when the last one ended */
     bool stop = false;
 
+    prctl(PR_SET_NAME, "store");
     while (!stop) {
-        size_t count = queue_take(s, s->overdue ? 0 : s->tick_ns + TICK_NS, &stop);
+        uint64_t quiet_ns = batch_ns + LMDB_COLLECT_QUIET_NS, tick_ns = s->tick_ns + TICK_NS;
+        size_t count = queue_take(s, s->overdue ? SW_MIN(quiet_ns, tick_ns) : tick_ns, &stop);
         uint64_t now_ns;
 
         if (count > 0) {
             batch_commit(s, s->batch, count);
             stop = false; /* until nothing is left */
-        } else if (s->overdue && !stop) {
+            batch_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC);
+        } else if (s->overdue && !stop && sw_lmdb__clock_ns(CLOCK_MONOTONIC) >= quiet_ns) {
             collect_idle(s);
         }
         now_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC);

@@ -84,17 +84,22 @@
 
 /* ---- sums ------------------------------------------------------------------------------------ */
 
+static uint64_t sum_word(uint64_t h, uint64_t word)
+{
+    h = (h ^ word) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 32;
+}
+
 static uint64_t sum_words(uint64_t h, const unsigned char *p, size_t len)
 {
-    while (len > 0) {
-        unsigned char word[8] = {0};
-        size_t n = SW_MIN(len, sizeof(word));
+    unsigned char last[8] = {0};
 
-        memcpy(word, p, n);
-        h = (h ^ get_u64(word)) * 0x9e3779b97f4a7c15u;
-        h ^= h >> 32;
-        p += n;
-        len -= n;
+    for (; len >= sizeof(last); p += sizeof(last), len -= sizeof(last)) {
+        h = sum_word(h, get_u64(p));
+    }
+    if (len > 0) {
+        memcpy(last, p, len);
+        h = sum_word(h, get_u64(last));
     }
     return h;
 }

@@ -310,8 +310,11 @@ bool sw_lmdb__disk_full(const struct lmdb_store *s, uint64_t pages);
 void *sw_lmdb__committer(void *store);
 void sw_lmdb__commit(struct sw_store *store, struct sw_store_commit *op);
 
-#define LMDB_COLLECT_IDLE_MAX 256u /* expired records a transaction when nobody waits */
-#define LMDB_COLLECT_BUSY_MAX 32u  /* ... and beside a batch, whose sync it shares */
+#define LMDB_COLLECT_IDLE_MAX 256u /* expired records a transaction when nobody writes */
+#define LMDB_COLLECT_BUSY_MAX 32u  /* ... and beside a batch, whose sync it shares: */
+#define LMDB_COLLECT_SHARE    16u  /* of its commits, and */
+#define LMDB_COLLECT_BUSY_MIN 2u   /* these, so that it keeps pace with those who come one by one */
+#define LMDB_COLLECT_QUIET_NS (100 * SW_NS_PER_MS) /* since the last batch: nobody writes */
 /* At most max of them; clears `overdue` when no more are due. */
 int sw_lmdb__collect(struct lmdb_store *s, MDB_txn *txn, size_t max, bool *ret_wrote);
 

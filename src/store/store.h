@@ -176,12 +176,15 @@ enum sw_sync { SW_SYNC_ALWAYS, SW_SYNC_EVERYSEC, SW_SYNC_NO };
 struct sw_store_options {
     struct sw_slice path; /* a folder; made (0700) when missing */
     enum sw_sync sync;
-    uint64_t map_bytes_max; /* the data file grows up to this (then SW_E_STORE_FULL); address
-                               space for it, and some for deletes when full, is taken at open.
-                               0: 64 GiB (memory store: no limit) */
-    uint32_t queue_max;     /* commits waiting; 0: 4096 */
-    uint32_t readers_max;   /* threads that read; 0: 64 */
-    bool expire;            /* collect expired records in the background, by the wall clock */
+    uint64_t map_bytes_max;    /* the data file grows up to this (then SW_E_STORE_FULL); address
+                                  space for it, and some for deletes when full, is taken at open.
+                                  0: 64 GiB (memory store: no limit) */
+    uint64_t memory_bytes_max; /* journal: what its records and their indexes may take; at the edge
+                                  puts are SW_E_STORE_FULL, reads and deletes go on. What is on disk
+                                  is loaded even if it is more. 0: 1 GiB */
+    uint32_t queue_max;        /* commits waiting; 0: 4096 */
+    uint32_t readers_max;      /* threads that read; 0: 64 */
+    bool expire;               /* collect expired records in the background, by the wall clock */
     /* Told what takes long while it opens, one line for people at a time (an upgrade of the file:
      * every few seconds); on the opening thread. NULL: nobody is. */
     void (*tell)(void *arg, const char *text);
@@ -196,6 +199,12 @@ struct sw_store_options {
  * child. */
 SW_MUST enum sw_err sw_store_open_lmdb(const struct sw_store_options *opt,
                                        struct sw_store **ret_store, const char **ret_why);
+/* The same with a table in memory and a log on disk (docs/journal-format.md): a synced put costs a
+ * tenth, and all states must fit into memory_bytes_max. map_bytes_max is not looked at (the log is
+ * kept near twice of what is live), readers_max neither: any number of threads may read. tell hears
+ * of a long replay. */
+SW_MUST enum sw_err sw_store_open_journal(const struct sw_store_options *opt,
+                                          struct sw_store **ret_store, const char **ret_why);
 /* Commits what is queued, syncs, closes. No worker may use it any more, but their loops must still
  * exist: done is posted, and the committer may be waking them. Free loops afterwards. NULL is
  * allowed. */
@@ -231,7 +240,7 @@ struct sw_store_stats {
     uint32_t queue;
 };
 void sw_store_stats(struct sw_store *store, struct sw_store_stats *ret_stats);
-const char *sw_store_name(const struct sw_store *store); /* "lmdb", "memory" */
+const char *sw_store_name(const struct sw_store *store); /* "lmdb", "memory", "journal" */
 
 /* Visits live records in key order, from after `after` (NULL: the beginning), at most `limit`; for
  * tests, export and the admin API. Blocks; not on a worker. The visitor's slices live for the call
@@ -262,26 +271,33 @@ int64_t sw_store_cutoff_unix_ms(struct sw_store *store, struct sw_slice subject)
  * Each blocks; not in a gateway. ret_why as in sw_store_open_lmdb. */
 struct sw_store_checked {
     uint64_t records, states, tombstones, aliases, claims, cutoffs;
-    uint64_t value_bytes, due, subjects;
-    uint64_t bad_records; /* sum, lengths or kind are wrong */
-    uint64_t bad_index;   /* index entries without their record, or records without their entry */
-    uint64_t file_bytes, used_bytes, free_bytes;
-    uint32_t format;
-    int64_t made_unix_s, oldest_unix_s, newest_unix_s;
+    uint64_t value_bytes;
+    uint64_t due, subjects; /* entries of the two indexes */
+    uint64_t bad_records;   /* sum, lengths or kind are wrong */
+    uint64_t bad_index;     /* index entries without their record, or records without their entry */
+    uint64_t file_bytes;    /* on the disk: the file is sparse */
+    uint64_t used_bytes, free_bytes;
+    uint32_t format; /* 0: the file could not be read that far */
+    int64_t made_unix_s;
+    int64_t oldest_unix_s, newest_unix_s; /* the first creation, the last write */
 };
 /* Reads every record and every index entry. complain(arg, text) once for each thing found, at most
- * 100 times. SW_OK: it is whole; SW_E_STORE_CORRUPT: it is not. quick: counters of the file only.
- */
+ * 100 times. SW_OK: it is whole; SW_E_STORE_CORRUPT: it is not. quick: counters of the file only
+ * (records, cutoffs, due, subjects, bytes, format). *ret_checked is what was seen, on errors too.
+ * Runs in a child process: garbage that ends LMDB with a signal is damage found. SW_E_NOT_FOUND:
+ * there is no file. SW_E_STORE_LOCKED: it is being compacted. */
 SW_MUST enum sw_err sw_store_lmdb_check(struct sw_slice path, bool quick,
                                         void (*complain)(void *arg, const char *text), void *arg,
                                         struct sw_store_checked *ret_checked, const char **ret_why);
 /* A whole copy of what is committed now, in a folder that must not exist yet; while a gateway runs
  * too (a read transaction: the file grows by what is written meanwhile). Synced before it is named.
- */
+ * One that was killed leaves a folder `to`.part-XXXXXX. The file of keys is not in it. */
 SW_MUST enum sw_err sw_store_lmdb_backup(struct sw_slice path, struct sw_slice to,
                                          const char **ret_why);
 /* Writes the file anew without its free pages and without expired records, and puts it in the old
- * one's place (rename: at any moment one whole file is there). No gateway may have it open. */
+ * one's place (rename: at any moment one whole file is there). No gateway may have it open
+ * (SW_E_STORE_LOCKED). Indexes are made to fit their records; a damaged record is not dropped in
+ * silence: SW_E_STORE_CORRUPT, and the file stays as it is. */
 SW_MUST enum sw_err sw_store_lmdb_compact(struct sw_slice path, uint64_t *ret_before_bytes,
                                           uint64_t *ret_after_bytes, const char **ret_why);
 

@@ -11,7 +11,7 @@ import pytest
 from harness import (BINARY, REPORTS, ROOT, SHOP, Raw, alive, app_command, children_of, free_port, stateway,
                      wait_for)
 
-COMMANDS = ["run", "check", "demo", "status", "roll", "drain", "undrain", "kill"]
+COMMANDS = ["run", "check", "demo", "status", "roll", "drain", "undrain", "kill", "sessions", "store"]
 GOOD = """apps:
   shop: { command: [node, server.js] }
   legacy: { servers: ["127.0.0.1:9", { address: "127.0.0.1:10", weight: 2 }] }

@@ -33,7 +33,7 @@ BELOW = {
 EXCEPTIONS = {("super", "app/control.h")}
 LIBRARIES = {  # in which files a library's header may be included
     r"openssl/": r"io/tls\.c|crypto/.*",
-    r"lmdb\.h": r"store/store_lmdb\.c",
+    r"lmdb\.h": r"store/lmdb_priv\.h",
     r"liburing\.h": r"io/uring\.c",
     r"yaml\.h": r"config/yaml_tree\.c",
     r"jansson\.h": r"cli/client\.c",

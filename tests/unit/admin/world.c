@@ -127,6 +127,11 @@ const struct sw_budget *sw_gateway_large(const struct sw_gateway *g)
     return &g->large;
 }
 
+const struct sw_keyring *sw_gateway_keys(const struct sw_gateway *g)
+{
+    return &g->keys;
+}
+
 bool sw_gateway_stopping(const struct sw_gateway *g)
 {
     return g->stopping;

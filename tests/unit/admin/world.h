@@ -17,6 +17,7 @@ struct sw_gateway {
     bool ready, stopping;
     struct sw_store *store; /* the test's; NULL: none */
     struct sw_budget large;
+    struct sw_keyring keys; /* none: a subject has its own name only */
     enum sw_err command_err; /* what sw_life_* answer */
     char command[128];       /* the last one: "kill shop/2" */
     unsigned command_count;

@@ -267,7 +267,7 @@ static void tries_are_bounded(void **state)
     static const struct row {
         uint32_t conflicts;
         enum sw_err err;
-    } rows[] = {{1, SW_OK}, {16, SW_OK}, {17, SW_E_CONFLICT}, {1000, SW_E_CONFLICT}};
+    } rows[] = {{1, SW_OK}, {64, SW_OK}, {65, SW_E_CONFLICT}, {1000, SW_E_CONFLICT}};
     struct world *w = *state;
     char fields[INLINE + 64];
 

@@ -253,6 +253,23 @@ void visit_due(struct world *w, int64_t now_ms, size_t limit, struct visited *re
     assert_int_equal(sw_store_due(w->store, now_ms, limit, on_due, ret), SW_OK);
 }
 
+static void on_complaint(void *arg, const char *text)
+{
+    (void)arg;
+    print_message("%s\n", text);
+}
+
+void assert_whole(struct world *w)
+{
+    struct sw_store_checked c;
+    const char *why = "";
+
+    if (sw_store_lmdb_check(sw_slice_cstr(w->folder), false, on_complaint, NULL, &c, &why) !=
+        SW_OK) {
+        fail_msg("%s", why);
+    }
+}
+
 bool is_key(const struct sw_store_key *key, uint64_t n)
 {
     struct sw_store_key want = key_of(n);

@@ -69,6 +69,8 @@ void visit(struct world *w, struct sw_slice subject, const struct sw_store_key *
            int64_t now, struct visited *ret);
 /* What is due, the earliest first. */
 void visit_due(struct world *w, int64_t now_ms, size_t limit, struct visited *ret);
+/* The file behind the store is whole, by the command that checks it; open or not. */
+void assert_whole(struct world *w);
 bool is_key(const struct sw_store_key *key, uint64_t n);
 
 /* The whole suite: contract.c and contract_index.c. */

@@ -539,6 +539,110 @@ static void map_full(void **state)
     }
 }
 
+/* The same with entries in all indexes: puts are refused, deletes, cut-offs and the collector find
+ * room, and the file is whole after each. */
+static void map_full_indexed(void **state)
+{
+    struct sw_store_options opt = {.sync = SW_SYNC_NO, .map_bytes_max = 2u << 20};
+    char name[SW_SUBJECT_BYTES_MAX];
+    struct world w;
+    size_t count[2] = {0, 0};
+
+    (void)state;
+    world_init(&w, &maker_lmdb, &opt);
+    for (size_t turn = 0; turn < 2; turn++) {
+        enum sw_err err = SW_OK;
+
+        for (; err == SW_OK && count[turn] < 100000; count[turn]++) {
+            struct sw_write p = put_of(turn * 1000000 + count[turn], SW_S("v"));
+
+            memset(name, 'n', sizeof(name));
+            (void)snprintf(name, sizeof(name), "%zu", count[turn] * 7919);
+            p.subject = sw_slice_of(name, sizeof(name)); /* entries as large as they can be */
+            p.bound_unix_ms = 5;
+            p.due_unix_ms = 1 + (int64_t)(count[turn] * 7919 % 1000);
+            p.expires_unix_s = NOW + 1000;
+            err = write_one(&w, p, NOW, NULL);
+        }
+        count[turn]--;
+        assert_int_equal(err, SW_E_STORE_FULL);
+        assert_true(count[turn] > 500);
+        assert_whole(&w);
+        for (size_t i = 0; i < 20; i++) { /* a full store still ends sessions */
+            memset(name, 'n', sizeof(name));
+            (void)snprintf(name, sizeof(name), "%zu", i * 7919);
+            assert_int_equal(
+                write_one(&w, cutoff_of(sw_slice_of(name, sizeof(name)), 6, 0), NOW, NULL), SW_OK);
+        }
+        for (uint64_t i = 20; i < count[turn]; i++) {
+            struct sw_write d = delete_of(turn * 1000000 + i, NOW + 1001);
+
+            assert_int_equal(write_one(&w, d, NOW, NULL), SW_OK);
+        }
+        assert_whole(&w);
+        w.opt.expire = true;
+        world_reopen(&w);
+        wait_records(&w, 0);
+        w.opt.expire = false;
+        world_reopen(&w);
+        assert_whole(&w);
+        assert_int_equal(sw_store_next_due_unix_ms(w.store), 0);
+    }
+    assert_true(count[1] > count[0] * 8 / 10);
+    world_fini(&w);
+}
+
+static void on_complaint(void *arg, const char *text)
+{
+    (void)arg;
+    (void)text;
+    fail();
+}
+
+/* A map with no reserve left answers, and goes on. */
+static void map_full_of_cutoffs(void **state)
+{
+    struct sw_store_options opt = {.sync = SW_SYNC_NO, .map_bytes_max = 1u << 20};
+    char name[SW_SUBJECT_BYTES_MAX];
+    enum sw_err err = SW_OK;
+    struct world w;
+    uint64_t count = 0;
+    int64_t now = time(NULL);
+
+    (void)state;
+    world_init(&w, &maker_lmdb, &opt);
+    assert_int_equal(write_one(&w, put_of(1, SW_S("a")), NOW, NULL), SW_OK);
+    for (; err == SW_OK && count < 100000; count++) {
+        memset(name, 'n', sizeof(name));
+        (void)snprintf(name, sizeof(name), "%lu", (unsigned long)(count * 7919));
+        err = write_one(&w, cutoff_of(sw_slice_of(name, sizeof(name)), 6, now - 10), now - 5000,
+                        NULL);
+    }
+    assert_int_equal(err, SW_E_STORE_FULL);
+    assert_true(count > 1000);
+    assert_value(&w, 1, NOW, SW_S("a"));
+    assert_whole(&w);
+    w.opt.map_bytes_max = 4u << 20; /* room for the collector */
+    w.opt.expire = true;
+    world_reopen(&w);
+    for (int i = 0; i < 2000; i++) {
+        struct sw_store_checked c;
+        const char *why = "";
+
+        assert_int_equal(
+            sw_store_lmdb_check(sw_slice_cstr(w.folder), true, on_complaint, NULL, &c, &why),
+            SW_OK);
+        if (c.cutoffs == 0) {
+            break;
+        }
+        sleep_ms(10);
+        assert_true(i < 1999);
+    }
+    assert_value(&w, 1, NOW, SW_S("a"));
+    assert_whole(&w);
+    world_fini(&w);
+}
+
 /* In a batch that does not fit as a whole, the small ones and the deletes are made. */
 static void map_full_batch(void **state)
 {
@@ -773,14 +877,24 @@ static void syncing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reopen_keeps),     cmocka_unit_test(folder_rules),
-        cmocka_unit_test(locked),           cmocka_unit_test(forked),
-        cmocka_unit_test(readers_full),     cmocka_unit_test(foreign_files),
-        cmocka_unit_test(foreign_lmdb),     cmocka_unit_test(cut_files),
-        cmocka_unit_test(rotten_record),    cmocka_unit_test(map_full),
-        cmocka_unit_test(map_full_collect), cmocka_unit_test(map_full_batch),
-        cmocka_unit_test(disk_full_rlimit), cmocka_unit_test(disk_full_tmpfs),
-        cmocka_unit_test(collector),        cmocka_unit_test(collector_busy),
+        cmocka_unit_test(reopen_keeps),
+        cmocka_unit_test(folder_rules),
+        cmocka_unit_test(locked),
+        cmocka_unit_test(forked),
+        cmocka_unit_test(readers_full),
+        cmocka_unit_test(foreign_files),
+        cmocka_unit_test(foreign_lmdb),
+        cmocka_unit_test(cut_files),
+        cmocka_unit_test(rotten_record),
+        cmocka_unit_test(map_full),
+        cmocka_unit_test(map_full_collect),
+        cmocka_unit_test(map_full_indexed),
+        cmocka_unit_test(map_full_of_cutoffs),
+        cmocka_unit_test(map_full_batch),
+        cmocka_unit_test(disk_full_rlimit),
+        cmocka_unit_test(disk_full_tmpfs),
+        cmocka_unit_test(collector),
+        cmocka_unit_test(collector_busy),
         cmocka_unit_test(syncing),
     };
 

@@ -106,6 +106,8 @@ static enum sw_err put(struct world *w, uint64_t key, uint64_t number)
     memset(text, (int)('a' + number % 26), sizeof(text));
     p = put_of(key, sw_slice_of(text, 500 + number % 2500));
     p.expires_unix_s = NOW + (int64_t)number;
+    p.subject = number % 3 == 0 ? SW_S("alice") : number % 3 == 1 ? SW_S("bob") : SW_S("");
+    p.due_unix_ms = (int64_t)number; /* every put moves entries in each index */
     return write_one(w, p, NOW, NULL);
 }
 
@@ -113,8 +115,18 @@ static void has(struct world *w, uint64_t key, uint64_t number)
 {
     char text[3000];
 
+    struct sw_record r;
+
     memset(text, (int)('a' + number % 26), sizeof(text));
     assert_value(w, key, 0, sw_slice_of(text, 500 + number % 2500));
+    assert_int_equal(load(w, key, 0, &r), SW_OK);
+    assert_int_equal(r.due_unix_ms, (int64_t)number);
+}
+
+/* The moment of the earliest is right, whether the commit that moved it was made or not. */
+static void next_is(struct world *w, uint64_t number)
+{
+    assert_int_equal(sw_store_next_due_unix_ms(w->store), (int64_t)number);
 }
 
 static void one_fault(struct world *w, int after, int times, int error, int *ret_hits)
@@ -140,7 +152,8 @@ static void one_fault(struct world *w, int after, int times, int error, int *ret
         if (error == ENOSPC || error == EDQUOT) {
             assert_int_equal(err, SW_E_STORE_FULL);
         }
-        has(w, 1, old); /* not acknowledged, and LMDB keeps such a commit out */
+        has(w, 1, old);               /* not acknowledged, and LMDB keeps such a commit out */
+        next_is(w, SW_MIN(old, 10u)); /* 10: of the pages to work on */
     }
     /* it goes on by itself */
     assert_int_equal(put(w, 1, ++number), SW_OK);
@@ -149,6 +162,51 @@ static void one_fault(struct world *w, int after, int times, int error, int *ret
     world_reopen(w);
     has(w, 1, number);
     has(w, 2, old);
+    assert_whole(w);
+}
+
+/* A cut-off that was not acknowledged ends nobody; one that was ends all. */
+static void cutoff_fails(void **state)
+{
+    static const int errors[] = {EIO, ENOSPC, 0};
+    struct world w;
+    int64_t at = 100;
+
+    (void)state;
+    world_init(&w, &maker_lmdb, &(struct sw_store_options){.sync = SW_SYNC_ALWAYS});
+    for (size_t e = 0; e < SW_COUNTOF(errors); e++) {
+        int hits = 1;
+
+        for (int after = 0; hits > 0; after++) {
+            struct sw_write p = put_of(1, SW_S("v"));
+            struct sw_record r;
+            enum sw_err err;
+
+            at += 10;
+            p.expect = SW_EXPECT_VERSION; /* made anew when it was cut off, else it is there */
+            p.subject = SW_S("alice");
+            p.bound_unix_ms = at;
+            err = write_one(&w, p, NOW, NULL);
+            if (err != SW_OK) {
+                p.expect = SW_EXPECT_ANY;
+                assert_int_equal(write_one(&w, p, NOW, NULL), SW_OK);
+            }
+            fault_set(after, 1, errors[e]);
+            err = write_one(&w, cutoff_of(SW_S("alice"), at + 1, 0), NOW, NULL);
+            hits = fault.hits;
+            fault_set(-1, 0, 0);
+            for (int turn = 0; turn < 2; turn++) {
+                assert_int_equal(load(&w, 1, NOW, &r), SW_OK);
+                assert_int_equal(r.kind, err == SW_OK ? SW_RECORD_TOMBSTONE : SW_RECORD_STATE);
+                assert_int_equal(sw_store_cutoff_unix_ms(w.store, SW_S("alice")) == at + 1,
+                                 err == SW_OK);
+                world_reopen(&w);
+            }
+            assert_whole(&w);
+            assert_true(after < 50);
+        }
+    }
+    world_fini(&w);
 }
 
 static void each_call_fails(void **state)
@@ -236,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_call_fails),
         cmocka_unit_test(long_outage),
+        cmocka_unit_test(cutoff_fails),
         cmocka_unit_test(everysec_sync_fails),
     };
 

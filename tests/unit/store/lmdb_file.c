@@ -90,7 +90,7 @@ static void filled(struct world *w)
         owned += v.count;
     }
     assert_int_equal(owned, RECORDS / 3);
-    visit_due(w, INT64_MAX, 512, &v);
+    visit_due(w, NOW * 1000, 512, &v);
     assert_int_equal(v.count, RECORDS / 4);
     for (uint64_t n = 0; n < 20; n++) {
         char name[16];
@@ -269,7 +269,8 @@ static void check_sees_pages(void **state)
                 closed(&w);
             } else {
                 seen++;
-                if (err != SW_E_STORE_CORRUPT) {
+                /* FORMAT: nothing is left that says whose file it is */
+                if (err != SW_E_STORE_CORRUPT && err != SW_E_STORE_FORMAT) {
                     fail_msg("page %zu, %d: %s: %s", i, how, sw_err_name(err), why);
                 }
                 assert_true(strlen(why) > 20);
@@ -582,6 +583,7 @@ static void compact_refusals(void **state)
     (void)state;
     world_init(&w, &maker_lmdb, &quick);
     fill(&w);
+    assert_int_equal(write_one(&w, put_of(7777, SW_S("a unique value")), NOW, NULL), SW_OK);
     closed(&w);
     good = slurp(world_file(&w, "data.mdb"), &len);
     assert_int_equal(sw_store_lmdb_compact(SW_S("/tmp/no/such"), &bytes[0], &bytes[1], &why),
@@ -611,14 +613,11 @@ static void compact_refusals(void **state)
     }
     assert_int_equal(stat(world_file(&w, "new.mdb"), &st), -1);
     /* a record that is damaged is not dropped in silence */
-    for (size_t i = 0, n = 0; i + 100 < len && n == 0; i++) {
-        struct sw_slice v = value_of(7);
-
-        if (memcmp(good + i, v.ptr, v.len) == 0) {
+    for (size_t i = 0; i + 8 < len; i++) { /* in each copy that is left in the file */
+        if (memcmp(good + i, "a unique", 8) == 0) {
             good[i + 3] ^= 1;
-            n++;
+            i += 8;
         }
-        assert_true(i + 101 < len);
     }
     spit(world_file(&w, "data.mdb"), good, len);
     assert_int_equal(sw_store_lmdb_compact(sw_slice_cstr(w.folder), &bytes[0], &bytes[1], &why),

@@ -65,6 +65,8 @@ static void lane_next(struct lane *l, uint64_t lane)
     for (size_t i = 0; i < 2; i++) {
         l->op.writes[i] = put_of(lane * 2 + i, value_of(l->text[i], number, lane));
         l->op.writes[i].expires_unix_s = NOW + (int64_t)number;
+        l->op.writes[i].subject = number % 2 == 0 ? SW_S("even") : SW_S("odd");
+        l->op.writes[i].due_unix_ms = number % 5 == 0 ? 0 : (int64_t)number;
     }
     sw_store_commit(l->w->store, &l->op);
 }
@@ -168,6 +170,7 @@ static void kill_at_random(void **state)
             }
             acked[i] = first;
         }
+        assert_whole(&w); /* the indexes too */
     }
     assert_true(total > turns);
     world_fini(&w);
