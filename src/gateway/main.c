@@ -316,6 +316,13 @@ static int open_config(struct sw_gateway *g, const struct sw_gateway_start *star
     return g->routes == NULL ? start_failed("routes", "no memory") : 0;
 }
 
+/* A long upgrade or replay: so that nobody thinks it hangs. */
+static void store_tells(void *arg, const char *text)
+{
+    (void)arg;
+    sw_log(SW_LOG_INFO, "store: %s", text);
+}
+
 static int open_store(struct sw_gateway *g)
 {
     const struct sw_config *c = g->config;
@@ -326,6 +333,7 @@ static int open_store(struct sw_gateway *g)
         .queue_max = 65536,
         .readers_max = (uint32_t)(g->thread_count + 4),
         .expire = true,
+        .tell = store_tells,
     };
     const char *why = "no memory";
     enum sw_err err;
