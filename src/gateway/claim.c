@@ -108,7 +108,8 @@ static enum sw_ex_next enter(struct sw_exchange *x)
         return EX_GO;
     case SW_ADMIT_WAIT:
         x->claim.waiting = true;
-        sw_ex__timer(x, sw_ex__now_ns(x) + route_of(x)->idempotency.wait_ns);
+        sw_ex__timer(x,
+                     SW_MIN(sw_ex__now_ns(x) + route_of(x)->idempotency.wait_ns, x->deadline_ns));
         return EX_WAIT;
     case SW_ADMIT_REENTRY: /* nobody has a token here */
         break;
@@ -134,7 +135,7 @@ static enum sw_ex_next take_body(struct sw_exchange *x)
         if (x->conn->in.bytes > 0) { /* it stands still: there is no more room to hold it */
             return sw_ex__fail(x, SW_E_BODY_LARGE);
         }
-        sw_ex__timer(x, sw_ex__now_ns(x) + config->timeouts.body_ns);
+        sw_ex__timer(x, SW_MIN(sw_ex__now_ns(x) + config->timeouts.body_ns, x->deadline_ns));
         return EX_WAIT;
     }
     sw_timer_stop(x->worker->loop, &x->timer);
@@ -444,8 +445,21 @@ static enum sw_err done_value(struct sw_exchange *x, struct sw_slice *ret_value)
         headers += x->answer->fields[i].name.len + x->answer->fields[i].value.len + 4;
     }
     text = sw_budget_take(x->worker->env.large, headers + cap + headers + c.body.len);
+    if (text == NULL) { /* the app has done its work: at least that is kept */
+        c.too_large = c.too_large || c.body.len > 0;
+        c.body = (struct sw_slice){NULL, 0};
+        text = sw_budget_take(x->worker->env.large, headers + cap + headers);
+    }
     if (text == NULL) {
-        return SW_E_LARGE_FULL;
+        c.too_large = true;
+        c.reason = (struct sw_slice){NULL, 0};
+        text = sw_arena_bytes(&x->arena, SMALL_BYTES);
+        out = sw_out_init(text, SMALL_BYTES);
+        if (text == NULL || !sw_claim_put(&out, &c)) {
+            return SW_E_NO_MEMORY;
+        }
+        *ret_value = sw_out_done(&out);
+        return SW_OK;
     }
     x->claim.memory = text;
     out = sw_out_init(text, headers);

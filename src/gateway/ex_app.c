@@ -321,7 +321,14 @@ static enum sw_ex_next answered(struct sw_exchange *x)
                                ? (size_t)x->response.length
                                : SW_BUF_BYTES,
                            max);
-    return err == SW_OK ? sw_ex__to(x, EX_GATHER) : sw_ex__fail(x, err);
+    if (err == SW_OK) {
+        return sw_ex__to(x, EX_GATHER);
+    }
+    if (x->enveloped) {
+        return sw_ex__fail(x, err);
+    }
+    x->gathering = x->answer_done = false; /* it streams, and is not kept */
+    return sw_ex__to(x, EX_COMMIT);
 }
 
 enum sw_ex_next sw_ex__await(struct sw_exchange *x)
@@ -355,18 +362,26 @@ enum sw_ex_next sw_ex__await(struct sw_exchange *x)
 /* ---- its body, where the commit needs it ------------------------------------------------------
  */
 
-/* One step of the decoder. *ret_over: the body is here, or more of it than can be kept. */
+/* One step of the decoder. *ret_over: the body is here, or more of it than can be kept. The app has
+ * done its work, so lack of memory is no failure but for an envelope: the answer streams on, and is
+ * not kept. */
 static enum sw_err gather_piece(struct sw_exchange *x, bool *ret_over)
 {
-    struct sw_body_fed fed =
-        sw_body_feed(&x->response_body, sw_slice_head(x->up_in.first->bytes, SW_BUF_BYTES));
-    enum sw_err err = SW_OK;
+    struct sw_slice piece = sw_slice_head(x->up_in.first->bytes, SW_BUF_BYTES);
+    struct sw_body_fed fed;
+    enum sw_err err = sw_gather__reserve(&x->gather, x->worker, piece.len);
 
+    if (err != SW_OK) {
+        x->gather.full = *ret_over = !x->enveloped;
+        return x->enveloped ? err : SW_OK;
+    }
+    fed = sw_body_feed(&x->response_body, piece);
     if (fed.step == SW_STEP_FAIL) {
         return fed.err;
     }
     if (fed.data.len > 0) {
         err = sw_gather__add(&x->gather, x->worker, fed.data);
+        SW_ASSERT(err == SW_OK); /* there was room for all of the piece */
     }
     x->answer_done = fed.step == SW_STEP_DONE;
     *ret_over = x->answer_done || x->gather.full;
@@ -374,7 +389,7 @@ static enum sw_err gather_piece(struct sw_exchange *x, bool *ret_over)
     if (fed.consumed > 0) {
         sw_inq__drop(x->worker, &x->up_in, fed.consumed);
     }
-    return err;
+    return SW_OK;
 }
 
 static enum sw_err read_envelope(struct sw_exchange *x)

@@ -321,6 +321,11 @@ static void ex_commit_slow(struct sw_exchange *x)
     sw_conn__done(sw_take(&x->conn), false, told);
 }
 
+static enum sw_err body_or_exchange_slow(const struct sw_exchange *x)
+{
+    return sw_ex__now_ns(x) >= x->deadline_ns ? SW_E_EXCHANGE_SLOW : SW_E_BODY_SLOW;
+}
+
 static void on_timer(struct sw_timer *t, void *arg)
 {
     struct sw_exchange *x = arg;
@@ -354,13 +359,13 @@ static void on_timer(struct sw_timer *t, void *arg)
                                   : SW_E_APP_SLOW);
         break;
     case EX_SIDE:
-        next = sw_ex__fail(x, SW_E_BODY_SLOW);
+        next = sw_ex__fail(x, body_or_exchange_slow(x));
         break;
     case EX_CLAIM:
         if (x->claim.pending) {
             ex_commit_slow(x);
         } else if (!x->claim.waiting) {
-            next = sw_ex__fail(x, SW_E_BODY_SLOW);
+            next = sw_ex__fail(x, body_or_exchange_slow(x));
         } else if (sw_admit__cancel(x->worker->admit, &x->claim.wait)) {
             x->claim.waiting = false;
             sw_count(&x->worker->stats->claims_running, 1);

@@ -131,8 +131,10 @@ struct sw_gather {
 /* Room for `expect` bytes at least; it grows up to max. SW_E_LARGE_FULL. */
 SW_MUST enum sw_err sw_gather__begin(struct sw_gather *g, struct sw_worker *w, size_t expect,
                                      size_t max);
-/* Adds a piece of at most SW_BUF_BYTES as a whole; `full` is set when that makes it more than max:
- * add no more then. SW_E_LARGE_FULL. */
+/* Makes sure that a piece of at most SW_BUF_BYTES fits. SW_E_LARGE_FULL: what is here stays. */
+SW_MUST enum sw_err sw_gather__reserve(struct sw_gather *g, struct sw_worker *w, size_t bytes);
+/* Adds such a piece as a whole; `full` is set when that makes it more than max: add no more then.
+ * SW_E_LARGE_FULL. */
 SW_MUST enum sw_err sw_gather__add(struct sw_gather *g, struct sw_worker *w, struct sw_slice data);
 void sw_gather__drop(struct sw_gather *g);
 struct sw_slice sw_gather__bytes(const struct sw_gather *g);

@@ -153,8 +153,9 @@ static enum sw_err take_payload(struct sw_exchange *x, struct sw_buf *buf, struc
     return send_payload(x, x->upstream, x->request.framing, buf, data);
 }
 
-/* Decodes what is here. The decoder cannot go back, so a piece that cannot be placed must not be
- * fed: room is made sure of before. */
+/* The decoder cannot go back, so what cannot be placed must not be fed: room is made sure of
+ * before.
+ */
 static bool room_for_piece(const struct sw_exchange *x, size_t bytes)
 {
     size_t max = x->worker->config->limits.replay_buffer_bytes;
@@ -165,20 +166,42 @@ static bool room_for_piece(const struct sw_exchange *x, size_t bytes)
     return x->body_held && bytes <= max - SW_MIN(max, x->held_bytes);
 }
 
+/* What of the piece may be decoded now; empty: it waits. Behind the body in it may be the next
+ * request, and chunked framing takes no room: only payload counts. */
+static struct sw_slice may_feed(const struct sw_exchange *x, struct sw_slice piece)
+{
+    const struct sw_body *b = &x->request_body;
+    size_t max = x->worker->config->limits.replay_buffer_bytes;
+    size_t room = x->body_held ? max - SW_MIN(max, x->held_bytes) : 0;
+
+    if (x->upstream != NULL && x->head_sent) {
+        return sw_slice_head(piece,
+                             sw_stream_queued(x->upstream) <= SW_RELAY_HIGH_BYTES ? piece.len : 0);
+    }
+    if (b->left > 0 && room == 0) {
+        return sw_slice_head(piece, 0);
+    }
+    if (b->framing == SW_FRAMING_LENGTH) {
+        return sw_slice_head(piece, SW_MIN(room, piece.len));
+    }
+    return sw_slice_head(piece, SW_MAX(SW_MIN(room, piece.len), (size_t)1));
+}
+
 static enum sw_err decode_request(struct sw_exchange *x)
 {
     struct sw_conn *c = x->conn;
 
     while (!x->body_in_done && c->in.first != NULL) {
         struct sw_piece *p = c->in.first;
+        struct sw_slice piece = may_feed(x, p->bytes);
         struct sw_body_fed fed;
         bool blocked;
         enum sw_err err;
 
-        if (!room_for_piece(x, p->bytes.len)) {
+        if (piece.len == 0) {
             return SW_OK;
         }
-        fed = sw_body_feed(&x->request_body, p->bytes);
+        fed = sw_body_feed(&x->request_body, piece);
         if (fed.step == SW_STEP_FAIL) {
             return fed.err;
         }

@@ -175,7 +175,8 @@ static enum sw_err take_body(struct sw_exchange *x, size_t max, bool *ret_done)
     }
     if (err == SW_OK && !x->body_in_done) {
         sw_conn__read(c, true);
-        sw_ex__timer(x, sw_ex__now_ns(x) + x->worker->config->timeouts.body_ns);
+        sw_ex__timer(
+            x, SW_MIN(sw_ex__now_ns(x) + x->worker->config->timeouts.body_ns, x->deadline_ns));
     }
     *ret_done = x->body_in_done;
     return err;

@@ -42,22 +42,35 @@ enum sw_err sw_gather__begin(struct sw_gather *g, struct sw_worker *w, size_t ex
     return g->whole == NULL ? SW_E_LARGE_FULL : SW_OK;
 }
 
-enum sw_err sw_gather__add(struct sw_gather *g, struct sw_worker *w, struct sw_slice data)
+enum sw_err sw_gather__reserve(struct sw_gather *g, struct sw_worker *w, size_t bytes)
 {
+    struct sw_whole *bigger;
+    size_t cap;
+
     SW_ASSERT(g->whole != NULL);
     SW_ASSERT(!g->full);
-    if (data.len > g->whole->cap - g->len) {
-        size_t cap = SW_MIN(SW_MAX(2 * g->whole->cap, g->len + data.len), g->max + SW_BUF_BYTES);
-        struct sw_whole *bigger;
+    SW_ASSERT(bytes <= SW_BUF_BYTES);
+    if (bytes <= g->whole->cap - g->len) {
+        return SW_OK;
+    }
+    cap = SW_MIN(SW_MAX(2 * g->whole->cap, g->len + bytes), g->max + SW_BUF_BYTES);
+    SW_ASSERT(g->len + bytes <= cap); /* not more than max so far, and a piece */
+    bigger = whole_new(w, cap);
+    if (bigger == NULL) {
+        return SW_E_LARGE_FULL;
+    }
+    memcpy(bigger->data, g->whole->data, g->len);
+    sw_buf_unref(&g->whole->buf);
+    g->whole = bigger;
+    return SW_OK;
+}
 
-        SW_ASSERT(g->len + data.len <= cap); /* a piece is no longer than a buffer */
-        bigger = whole_new(w, cap);
-        if (bigger == NULL) {
-            return SW_E_LARGE_FULL;
-        }
-        memcpy(bigger->data, g->whole->data, g->len);
-        sw_buf_unref(&g->whole->buf);
-        g->whole = bigger;
+enum sw_err sw_gather__add(struct sw_gather *g, struct sw_worker *w, struct sw_slice data)
+{
+    enum sw_err err = sw_gather__reserve(g, w, data.len);
+
+    if (err != SW_OK) {
+        return err;
     }
     memcpy(g->whole->data + g->len, data.ptr, data.len);
     g->len += data.len;

@@ -26,6 +26,8 @@ struct app_conn {
     /* the request */
     struct req *r;
     enum act act;
+    bool alarm;     /* it is the delivery of an alarm; r is the request that set it */
+    uint32_t stamp; /* of this execution */
     bool keep_alive, head_request, upgrade, eof;
     uint64_t body_got;
     bool state_present;
@@ -117,6 +119,8 @@ static void put_update(struct app_conn *c)
     case ACT_RENEW:
     case ACT_FAIL:
     case ACT_TWO:
+    case ACT_SET:
+    case ACT_CANCEL:
         if (c->r->route == ROUTE_MERGE) {
             pump_printf(p, "Stateway-Patch: {\"k%u\":1}\r\n", id);
         } else {
@@ -130,6 +134,11 @@ static void put_update(struct app_conn *c)
         }
         if (c->act == ACT_RENEW) {
             pump_printf(p, "Stateway-Renew: ?1\r\n");
+        } else if (c->act == ACT_SET) {
+            pump_printf(p, "Stateway-Alarm: in=%u;id=a%u;data=\"%u\"\r\n", c->r->alarm_ms,
+                        c->r->alarm, id);
+        } else if (c->act == ACT_CANCEL) {
+            pump_printf(p, "Stateway-Alarm: cancel;id=a%u\r\n", c->r->alarm);
         }
         if (chance(c->w, 10)) {
             pump_printf(p, "Stateway-Expect: %s\r\n", c->version);
@@ -162,7 +171,7 @@ static void put_body(struct app_conn *c, uint32_t bytes)
     char *text = malloc(bytes + 1);
 
     SW_ASSERT(text != NULL);
-    body_fill(c->r->id, true, 0, text, bytes);
+    body_fill(c->stamp, true, 0, text, bytes);
     if (c->r->framing == 'c') {
         for (uint32_t at = 0; at < bytes;) {
             uint32_t n = 1 + (uint32_t)pick(c->w, bytes - at);
@@ -179,6 +188,23 @@ static void put_body(struct app_conn *c, uint32_t bytes)
     free(text);
 }
 
+/* What the app says of the request's key. */
+static void put_key_word(struct app_conn *c)
+{
+    struct req *r = c->r;
+
+    if (r->claim == NULL || c->act != ACT_FAIL) {
+        return;
+    }
+    if (r->fail_word != 0) {
+        pump_printf(&c->out, "Stateway-Idempotency: %s\r\n",
+                    r->fail_word == 's' ? "store" : "release");
+    }
+    if (r->fail_word == 'r' || (r->fail_word == 0 && routes_info[r->route].frees_5xx)) {
+        r->claim->released++;
+    }
+}
+
 static void put_answer(struct app_conn *c)
 {
     struct pump *p = &c->out;
@@ -188,14 +214,15 @@ static void put_answer(struct app_conn *c)
     if (c->act == ACT_INTERIM) {
         pump_printf(p, "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n");
     }
-    pump_printf(p, "HTTP/1.1 %u Whatever\r\nX-Sim: %u\r\nX-Fake: %u\r\nX-Executed: %u\r\n", status,
-                r->id, c->fake->serial, r->executed);
+    pump_printf(p, "HTTP/1.1 %u Whatever\r\nX-Sim: %u\r\nX-Fake: %u\r\nX-Stamp: %u\r\n", status,
+                r->id, c->fake->serial, c->stamp);
     if (chance(c->w, 10)) {
         pump_printf(p, "Set-Cookie: own=%u; Path=/\r\n", r->id);
     }
     if (chance(c->w, 10)) {
         pump_printf(p, "Connection: x-hop\r\nX-Hop: secret\r\n");
     }
+    put_key_word(c);
     put_update(c);
     pump_printf(p, "X-State: %u\r\nX-List: ", c->state_present ? 1 : 0);
     put_list(p, &c->list);
@@ -285,12 +312,54 @@ static void conn_sent_some(struct app_conn *c)
     }
 }
 
+/* An alarm: its number becomes part of the state, or the app fails in one of its ways. */
+static void conn_execute_alarm(struct app_conn *c)
+{
+    struct pump *p = &c->out;
+
+    if (!alarm_taken(c->w, c->r)) {
+        switch (pick(c->w, 4)) {
+        case 0:
+            pump_printf(p, "HTTP/1.1 500 No\r\nContent-Length: 2\r\nStateway-Set: {\"ids\":[]}\r\n"
+                           "\r\nno");
+            break;
+        case 1:
+            pump_printf(p, "HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n");
+            break;
+        case 2:
+            conn_close(c);
+            return;
+        default:
+            return; /* never */
+        }
+    } else {
+        if (c->list.n < LIST_MAX) {
+            c->list.ids[c->list.n++] = ALARM_BASE + c->r->number;
+        }
+        pump_printf(p, "HTTP/1.1 %s\r\nContent-Length: %u\r\nStateway-Set: {\"ids\":[",
+                    chance(c->w, 50) ? "200 Taken" : "404 Strange", 5);
+        put_list(p, &c->list);
+        pump_printf(p, "]}\r\n\r\ntaken");
+        crash_chance(c->w);
+    }
+    c->state = AC_ANSWER;
+    conn_sent_some(c);
+}
+
 /* Does what was asked. */
 static void conn_execute(struct app_conn *c)
 {
     struct req *r = c->r;
+    bool hello = c->act == ACT_UPGRADE && chance(c->w, 50);
 
     c->out.trickle = c->w->plan.aborts && chance(c->w, 10);
+    if (c->alarm) {
+        conn_execute_alarm(c);
+        return;
+    }
+    if (r->claim != NULL) {
+        crash_chance(c->w);
+    }
     switch (c->act) {
     case ACT_NEVER:
         return;
@@ -314,10 +383,9 @@ static void conn_execute(struct app_conn *c)
             pump_printf(
                 &c->out,
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: sim\r\n"
-                "X-Sim: %u\r\nX-Fake: %u\r\n\r\n",
-                r->id, c->fake->serial);
-            r->hello = r->id % 2 == 0; /* of every execution of it the same */
-            if (r->hello) { /* it may arrive with the head */
+                "X-Sim: %u\r\nX-Fake: %u\r\nX-Hello: %u\r\n\r\n",
+                r->id, c->fake->serial, hello);
+            if (hello) { /* it may arrive with the head */
                 pump_printf(&c->out, TUNNEL_HELLO);
             }
             c->state = AC_TUNNEL;
@@ -354,17 +422,30 @@ static void conn_slow_over(struct sw_timer *t, void *arg)
     conn_execute(c);
 }
 
+/* From here on it was done. */
+static void conn_executes(struct app_conn *c)
+{
+    struct world *w = c->w;
+
+    oracle_executed(w, c->r);
+    if (w->stamp_count == STAMPS_MAX) {
+        broken(w, "apps execute more than %u requests", STAMPS_MAX);
+    }
+    w->stamps[w->stamp_count++] = c->r->number;
+    c->stamp = w->stamp_count;
+}
+
 static void conn_request_whole(struct app_conn *c)
 {
     struct world *w = c->w;
     uint64_t delay_ms = 0;
 
-    if (c->body_got != c->r->body_bytes && c->act != ACT_EARLY) {
+    if (c->body_got != (c->alarm ? 0 : c->r->body_bytes) && c->act != ACT_EARLY) {
         broken(w, "request %u: the app got %lu bytes of body, %u were sent", c->r->id, c->body_got,
                c->r->body_bytes);
     }
-    if (c->act != ACT_EARLY || !c->answered) {
-        oracle_executed(w, c->r);
+    if (!c->alarm && (c->act != ACT_EARLY || !c->answered)) {
+        conn_executes(c);
     }
     if (c->answered) { /* early: now the connection may go on */
         c->state = AC_ANSWER;
@@ -375,6 +456,8 @@ static void conn_request_whole(struct app_conn *c)
         delay_ms = 1 + pick(w, w->plan.calm ? 200 : SLOW_MAX_MS);
     } else if (chance(w, 30)) {
         delay_ms = 1 + pick(w, 30);
+    } else if ((c->alarm || c->r->claim != NULL) && !w->plan.calm && chance(w, 10)) {
+        delay_ms = 1 + pick(w, SLOW_MAX_MS);
     }
     c->state = AC_WAIT;
     if (delay_ms > 0) {
@@ -389,7 +472,7 @@ static void conn_request_whole(struct app_conn *c)
 static void check_forwarded(struct app_conn *c, const struct sw_head *h)
 {
     struct world *w = c->w;
-    unsigned versions = 0, states = 0;
+    unsigned versions = 0, states = 0, keys = 0, attempts = 0;
 
     if (h->minor != 1 || h->host.len == 0) {
         broken(w, "request %u: forwarded without Host or as 1.0", c->r->id);
@@ -407,13 +490,25 @@ static void check_forwarded(struct app_conn *c, const struct sw_head *h)
                        SW_SARG(f->value));
             }
             c->state_present = true;
-        } else if (sw_slice_eq_nocase(f->name, SW_S("Stateway-Spoof")) ||
+        } else if (sw_slice_eq_nocase(f->name, SW_S("Idempotency-Key"))) {
+            keys++;
+        } else if (sw_slice_eq_nocase(f->name, SW_S("Stateway-Idempotency"))) {
+            attempts++;
+            if (!routes_info[c->r->route].retries && !sw_slice_eq(f->value, SW_S("attempt=1"))) {
+                broken(w, "request %u: %.*s, where nothing is tried again", c->r->id,
+                       SW_SARG(f->value));
+            }
+        } else if ((!c->alarm && sw_slice_eq_nocase(f->name, SW_S("Stateway-Alarm"))) ||
+                   sw_slice_eq_nocase(f->name, SW_S("Stateway-Spoof")) ||
                    sw_slice_eq_nocase(f->name, SW_S("X-Hop"))) {
             broken(w, "request %u: %.*s came through", c->r->id, SW_SARG(f->name));
         }
     }
     if (versions != (routes_info[c->r->route].session ? 1u : 0u) || states > 1) {
         broken(w, "request %u: %u versions, %u states", c->r->id, versions, states);
+    }
+    if (keys != attempts || attempts != (c->r->claim != NULL ? 1u : 0u)) {
+        broken(w, "request %u: %u keys, %u words of the gateway on it", c->r->id, keys, attempts);
     }
     for (unsigned i = 0; i < ROUTE_ID_COUNT; i++) {
         if (i == (unsigned)c->r->route && routes_info[i].cookie != NULL &&
@@ -438,13 +533,66 @@ static void conn_health(struct app_conn *c)
     conn_sent_some(c);
 }
 
-static void conn_begin(struct app_conn *c, const struct sw_head *h)
+/* In a quiet world even what failed for ever comes to an end, where it may be tried again. */
+static enum act act_of(const struct world *w, const struct req *r, enum act act)
 {
-    const struct sw_field *agent;
+    bool again = r->claim != NULL && (routes_info[r->route].retries || r->fail_word == 'r');
+
+    return w->quiet && again && !act_is_plain(act) ? ACT_OK : act;
+}
+
+static void alarm_begin(struct app_conn *c, const struct sw_head *h)
+{
+    const struct sw_field *alarm = sw_head_find_name(h, SW_S("Stateway-Alarm"));
+    const struct sw_field *state = sw_head_find_name(h, SW_S("Stateway-State"));
+    const struct sw_field *key = sw_head_find_name(h, SW_S("Stateway-Key"));
+    struct world *w = c->w;
+    char text[32];
+
+    if (alarm == NULL || state == NULL || key == NULL || h->method != SW_METHOD_POST ||
+        !state_parse(state->value, false, &c->list)) {
+        broken(w, "an alarm without state, or no alarm");
+    }
+    c->alarm = true;
+    c->act = ACT_ADD;
+    c->r = alarm_delivered(w, alarm->value, &c->list, c->fake->ever_troubled);
+    (void)snprintf(text, sizeof(text), "/alarm/%s", routes_info[c->r->route].name);
+    if (!sw_slice_eq(h->path, sw_slice_cstr(text))) {
+        broken(w, "the alarm of request %u comes to %.*s", c->r->number, SW_SARG(h->path));
+    }
+    (void)snprintf(text, sizeof(text), "bell:r%u", c->r->room);
+    if (c->r->route == ROUTE_BELL && !sw_slice_eq(key->value, sw_slice_cstr(text))) {
+        broken(w, "the alarm of request %u comes with the key %.*s", c->r->number,
+               SW_SARG(key->value));
+    }
+}
+
+static void request_begin(struct app_conn *c, const struct sw_head *h)
+{
     struct world *w = c->w;
     uint32_t id;
 
+    if (!query_u32(h->query, "id", &id) || (c->r = req_of(w, id)) == NULL ||
+        !act_parse(query_text(h->query, "do"), &c->act)) {
+        broken(w, "an app got a request nobody sent: %.*s", SW_SARG(h->target));
+    }
+    if (c->r->method != h->method || c->r->number != id) {
+        broken(w, "request %u: another method arrived", id);
+    }
+    c->act = act_of(w, c->r, c->act);
+    c->r->begun++;
+    if (c->r->claim != NULL) {
+        claim_begun(w, c->r);
+    }
+}
+
+static void conn_begin(struct app_conn *c, const struct sw_head *h)
+{
+    const struct sw_field *agent;
+
     c->close_after = false;
+    c->alarm = false;
+    c->stamp = 0;
     c->answered = false;
     c->body_got = 0;
     c->list.n = 0;
@@ -457,14 +605,11 @@ static void conn_begin(struct app_conn *c, const struct sw_head *h)
         conn_health(c);
         return;
     }
-    if (!query_u32(h->query, "id", &id) || (c->r = req_of(w, id)) == NULL ||
-        !act_parse(query_text(h->query, "do"), &c->act)) {
-        broken(w, "an app got a request nobody sent: %.*s", SW_SARG(h->target));
+    if (sw_slice_starts(h->path, SW_S("/alarm/"))) {
+        alarm_begin(c, h);
+    } else {
+        request_begin(c, h);
     }
-    if (c->r->method != h->method) {
-        broken(w, "request %u: another method arrived", id);
-    }
-    c->r->begun++;
     check_forwarded(c, h);
     sw_body_init(&c->body, h, UINT64_MAX, false, NULL);
     c->state = AC_BODY;
@@ -474,8 +619,8 @@ static void conn_begin(struct app_conn *c, const struct sw_head *h)
     }
     if (c->act == ACT_EARLY) {
         c->answered = true;
-        oracle_executed(w, c->r);
-        if (chance(w, 50)) {
+        conn_executes(c);
+        if (chance(c->w, 50)) {
             c->close_after = true;
         }
         conn_execute(c);

@@ -22,6 +22,7 @@ struct client {
     uint32_t left; /* requests to send */
     struct req *flight[PIPELINE_MAX];
     uint32_t flight_count;
+    uint32_t again; /* number of the request that it sends again; 0: none */
     uint32_t sent_on_conn;
     bool last_on_conn; /* after this the client closes */
     bool eof;
@@ -37,7 +38,8 @@ struct client {
     char cookie[64];
     bool cookie_set, pin_set;
     char pin[128];
-    uint32_t fake;
+    uint32_t fake, stamp;
+    bool replayed;
     bool tunnel;
     uint64_t tunnel_sent, tunnel_got;
     bool tunnel_greeted;
@@ -45,6 +47,7 @@ struct client {
     /* the examiner's */
     struct cookie *ask_cookie;
     struct session *ask_session;
+    struct claim *ask_claim;
     uint32_t ask_room, ask_tries;
     unsigned ask_status;
     bool asking;
@@ -53,6 +56,12 @@ struct client {
 static struct client *list_of(const struct world *w)
 {
     return w->clients;
+}
+
+/* How often the examiner asks: exchanges without clients may still run, and hold a key. */
+static uint32_t ask_tries_max(const struct client *c)
+{
+    return c->ask_claim != NULL ? 40 : 8;
 }
 
 static void client_next(struct client *c);
@@ -91,13 +100,22 @@ static void client_think(struct client *c)
                    now_ns(c->w) + (c->examiner ? 500 : pick(c->w, 60)) * SW_NS_PER_MS);
 }
 
+/* This one will be sent again, perhaps. */
+static void client_may_again(struct client *c, const struct req *r)
+{
+    if (!c->examiner && claim_again(c->w, r)) {
+        c->again = r->number;
+    }
+}
+
 /* All that is in flight got no answer. */
 static void client_over(struct client *c, enum outcome how, bool polite)
 {
     for (uint32_t i = 0; i < c->flight_count; i++) {
         oracle_unanswered(c->w, c->flight[i], how);
+        client_may_again(c, c->flight[i]);
     }
-    if (c->examiner && c->flight_count > 0 && c->ask_tries >= 8) {
+    if (c->examiner && c->flight_count > 0 && c->ask_tries >= ask_tries_max(c)) {
         broken(c->w, "in the quiet end request %u got no answer", c->flight[0]->id);
     }
     c->flight_count = 0;
@@ -106,6 +124,16 @@ static void client_over(struct client *c, enum outcome how, bool polite)
 }
 
 /* ---- what is asked --------------------------------------------------------------------------- */
+
+static enum act choose_alarm_act(struct world *w, enum route_id route)
+{
+    uint64_t at = pick(w, 20);
+
+    if (at < 2 && !routes_info[route].by_path) {
+        return at == 0 ? ACT_DEL : ACT_RENEW;
+    }
+    return at < 9 ? ACT_SET : at < 13 ? ACT_CANCEL : at < 16 ? ACT_ADD : ACT_OK;
+}
 
 static enum act choose_act(struct client *c, enum route_id route)
 {
@@ -117,7 +145,16 @@ static enum act choose_act(struct client *c, enum route_id route)
     if (c->examiner) {
         return ACT_OK;
     }
-    if (w->plan.bad_apps && chance(w, 25)) {
+    if (routes_info[route].alarms && !(w->plan.bad_apps && chance(w, 10))) {
+        return choose_alarm_act(w, route);
+    }
+    if (route == ROUTE_AGAIN && w->plan.bad_apps && chance(w, 30)) {
+        static const enum act failing[] = {ACT_CLOSE, ACT_NEVER, ACT_FAIL, ACT_GARBAGE,
+                                           ACT_BADJSON};
+
+        return failing[pick(w, SW_COUNTOF(failing))];
+    }
+    if (route != ROUTE_AGAIN && w->plan.bad_apps && chance(w, 25)) {
         return bad[pick(w, SW_COUNTOF(bad))];
     }
     if (!routes_info[route].session) {
@@ -128,9 +165,9 @@ static enum act choose_act(struct client *c, enum route_id route)
     }
     switch (pick(w, w->plan.logins ? 6 : 20)) {
     case 0:
-        return route == ROUTE_ROOM ? ACT_ADD : ACT_DEL;
+        return routes_info[route].by_path ? ACT_ADD : ACT_DEL;
     case 1:
-        return route == ROUTE_ROOM ? ACT_ADD : ACT_RENEW;
+        return routes_info[route].by_path ? ACT_ADD : ACT_RENEW;
     case 2:
     case 3:
     case 4:
@@ -140,12 +177,13 @@ static enum act choose_act(struct client *c, enum route_id route)
     }
 }
 
-static enum sw_method choose_method(struct client *c, enum act act)
+static enum sw_method choose_method(struct client *c, enum route_id route, enum act act)
 {
     struct world *w = c->w;
 
     if (c->examiner) { /* POST: the key must be free, too */
-        return c->ask_tries % 2 == 0 ? SW_METHOD_GET : SW_METHOD_POST;
+        return c->ask_tries % 2 == 0 || routes_info[route].keys == KEYS_REQUIRED ? SW_METHOD_GET
+                                                                                 : SW_METHOD_POST;
     }
     if (act == ACT_UPGRADE) {
         return SW_METHOD_GET;
@@ -154,6 +192,8 @@ static enum sw_method choose_method(struct client *c, enum act act)
     case ACT_ADD:
     case ACT_DEL:
     case ACT_RENEW:
+    case ACT_SET:
+    case ACT_CANCEL:
         return chance(w, w->plan.logins ? 25 : 5) ? SW_METHOD_GET
                : chance(w, 10)                    ? SW_METHOD_PUT
                                                   : SW_METHOD_POST;
@@ -213,23 +253,129 @@ static uint32_t choose_bytes(struct world *w)
     }
 }
 
+static enum route_id choose_route(struct world *w)
+{
+    static const enum route_id keyed[] = {ROUTE_ONCE, ROUTE_ONCE, ROUTE_AGAIN, ROUTE_PAY};
+    static const enum route_id alarms[] = {ROUTE_WAKE, ROUTE_BELL};
+    uint64_t at;
+
+    if (w->plan.claims && chance(w, 50)) {
+        return keyed[pick(w, SW_COUNTOF(keyed))];
+    }
+    if (w->plan.alarms && chance(w, 40)) {
+        return alarms[pick(w, SW_COUNTOF(alarms))];
+    }
+    at = pick(w, 32);
+    return at < 12 ? ROUTE_COUNT : at < 18 ? ROUTE_ROOM : (enum route_id)(at % ROUTE_ID_COUNT);
+}
+
+/* One more try of that request: the same in all that goes over the wire. */
+static struct req *choose_again(struct client *c, const struct req *origin)
+{
+    struct req *r = req_new(c->w);
+
+    r->client = c->index;
+    r->number = origin->number;
+    r->claim = origin->claim;
+    r->misuse = origin->misuse;
+    r->route = origin->route;
+    r->act = origin->act;
+    r->method = origin->method;
+    r->http10 = origin->http10;
+    r->framing = origin->framing;
+    r->fail_word = origin->fail_word;
+    r->room = origin->room;
+    r->body_bytes = origin->body_bytes;
+    r->answer_bytes = origin->answer_bytes;
+    r->chunked = origin->chunked;
+    r->session = origin->session;
+    return r;
+}
+
+/* Somebody else's request that is repeated here, at the same time perhaps; 0: none. */
+static uint32_t choose_duplicate(struct world *w)
+{
+    const struct claim *k;
+
+    if (w->claim_count == 0 || !chance(w, 15)) {
+        return 0;
+    }
+    k = &w->claims_list[w->claim_count - 1 - pick(w, SW_MIN(w->claim_count, 6u))];
+    return k->tries < TRIES_MAX ? k->main : 0;
+}
+
+static struct claim *choose_misused(struct world *w, enum route_id route)
+{
+    struct claim *k;
+
+    if (w->claim_count == 0 || !chance(w, 8)) {
+        return NULL;
+    }
+    k = &w->claims_list[pick(w, w->claim_count)];
+    return k->route == route ? k : NULL;
+}
+
+/* The key of a new request. */
+static void choose_key(struct client *c, struct req *r)
+{
+    const struct route_info *info = &routes_info[r->route];
+    struct world *w = c->w;
+
+    if (info->keys == KEYS_NO || c->examiner || r->method != SW_METHOD_POST) {
+        return;
+    }
+    if (chance(w, 4)) {
+        r->bad_key = info->who && chance(w, 50) ? 'w' : "sd"[pick(w, 2)];
+        r->refused = r->bad_key != 's' || info->keys == KEYS_REQUIRED;
+        return;
+    }
+    r->claim = choose_misused(w, r->route);
+    if (r->claim != NULL) {
+        r->misuse = true;
+        r->claim->misused++;
+        return;
+    }
+    r->claim = claim_new(w, r->route, info->who ? (uint32_t)pick(w, WHOS_MAX) : 0);
+    if (r->claim == NULL) { /* as many as there may be: without one */
+        r->bad_key = 's';
+        r->refused = info->keys == KEYS_REQUIRED;
+        return;
+    }
+    r->claim->main = r->number;
+}
+
 static struct req *choose(struct client *c)
 {
     struct world *w = c->w;
-    struct req *r = req_new(w);
+    struct req *r;
+    uint32_t again;
 
-    r->client = c->index;
-    if (c->examiner) {
-        r->route = c->ask_session->route;
-    } else {
-        uint64_t at = pick(w, 24);
-
-        r->route = at < 9    ? ROUTE_COUNT
-                   : at < 13 ? ROUTE_ROOM
-                             : (enum route_id)(at % ROUTE_ID_COUNT);
+    if (c->ask_claim != NULL && c->examiner) {
+        return choose_again(c, req_of(w, c->ask_claim->main));
     }
+    again = c->again != 0 ? c->again : c->examiner ? 0 : choose_duplicate(w);
+    c->again = 0;
+    if (again != 0) {
+        return choose_again(c, req_of(w, again));
+    }
+    r = req_new(w);
+    r->client = c->index;
+    r->route = c->examiner ? c->ask_session->route : choose_route(w);
     r->act = choose_act(c, r->route);
-    r->method = choose_method(c, r->act);
+    r->method = choose_method(c, r->route, r->act);
+    if (routes_info[r->route].keys != KEYS_NO && !c->examiner) {
+        r->act = r->act == ACT_UPGRADE ? ACT_OK : r->act;
+        r->method = r->act == ACT_OK && chance(w, 50) ? SW_METHOD_GET : SW_METHOD_POST;
+    }
+    if (r->act == ACT_SET || r->act == ACT_CANCEL) {
+        r->alarm = (uint32_t)pick(w, ALARM_IDS);
+        r->alarm_ms = 50 + (uint32_t)pick(w, chance(w, 60) ? 500 : 4950);
+        r->doomed = r->act == ACT_SET && w->plan.doomed && w->doomed == 0;
+        w->doomed = r->doomed ? r->number : w->doomed;
+    }
+    if (r->act == ACT_FAIL && routes_info[r->route].keys != KEYS_NO) {
+        r->fail_word = "\0\0sr"[pick(w, 4)];
+    }
     r->idempotent = r->method != SW_METHOD_POST;
     r->upgrade = r->act == ACT_UPGRADE;
     r->http10 = !r->upgrade && !c->examiner && chance(w, 4);
@@ -241,9 +387,13 @@ static struct req *choose(struct client *c)
         r->chunked = !r->http10 && chance(w, 40);
     }
     r->cookie = c->examiner ? c->ask_cookie : c->v->jar[r->route];
-    r->session = r->route == ROUTE_ROOM ? w->rooms[r->room]
-                 : r->cookie != NULL    ? r->cookie->session
-                                        : NULL;
+    r->session = routes_info[r->route].by_path ? w->rooms[r->route][r->room]
+                 : r->cookie != NULL           ? r->cookie->session
+                                               : NULL;
+    choose_key(c, r);
+    if (r->claim != NULL && chance(w, 85)) { /* longer ones must be refused */
+        r->body_bytes %= 1 + SW_MIN(w->config->limits.replay_buffer_bytes, 900u);
+    }
     return r;
 }
 
@@ -269,20 +419,43 @@ static void put_cookies(struct client *c, const struct req *r)
     }
 }
 
+static void put_key(struct client *c, const struct req *r)
+{
+    struct pump *p = &c->out;
+    bool who = routes_info[r->route].who;
+
+    if (r->claim == NULL && r->bad_key == 0) {
+        return;
+    }
+    if (who && r->bad_key != 'w') {
+        pump_printf(p, "X-Who: u%u\r\n", r->claim == NULL ? 0 : r->claim->who);
+    }
+    if (r->bad_key == 'd') {
+        pump_printf(p, "Idempotency-Key: one\r\nIdempotency-Key: two\r\n");
+    } else if (r->bad_key == 'w') {
+        pump_printf(p, "Idempotency-Key: \"of nobody\"\r\n");
+    } else if (r->claim != NULL) { /* in quotes or not, it is the same key */
+        pump_printf(p,
+                    chance(c->w, 50) ? "Idempotency-Key: \"k%u\"\r\n" : "idempotency-key: k%u\r\n",
+                    r->claim->serial);
+    }
+}
+
 static void put_request(struct client *c, const struct req *r)
 {
     struct world *w = c->w;
     struct pump *p = &c->out;
     bool expect = !r->http10 && r->body_bytes > 0 && c->flight_count == 1 && chance(w, 8);
 
-    if (r->route == ROUTE_ROOM) {
-        pump_printf(p, "%s /room/r%u/x", method_text(r->method), r->room);
+    if (routes_info[r->route].by_path) {
+        pump_printf(p, "%s /%s/r%u/x", method_text(r->method), routes_info[r->route].name, r->room);
     } else {
         pump_printf(p, "%s /%s/x", method_text(r->method), routes_info[r->route].name);
     }
-    pump_printf(p, "?id=%u&do=%s HTTP/1.%d\r\n", r->id, act_name(r->act), r->http10 ? 0 : 1);
+    pump_printf(p, "?id=%u&do=%s HTTP/1.%d\r\n", r->number, act_name(r->act), r->http10 ? 0 : 1);
     pump_printf(p, "Host: sim.example\r\n");
     put_cookies(c, r);
+    put_key(c, r);
     if (chance(w, 15)) {
         pump_printf(p, "Stateway-Spoof: 1\r\nstateway_state: {\"ids\":[666]}\r\n"
                        "Connection: x-hop, Stateway-State\r\nX-Hop: 1\r\n");
@@ -316,7 +489,7 @@ static void put_request(struct client *c, const struct req *r)
             n = 1 + (uint32_t)pick(w, n);
             pump_printf(p, "%X%s\r\n", n, chance(w, 5) ? ";x" : "");
         }
-        body_fill(r->id, false, at, text, n);
+        body_fill(r->number, false, at, text, n);
         pump_put(p, text, n);
         if (r->chunked) {
             pump_printf(p, "\r\n");
@@ -455,6 +628,13 @@ static void take_cookie(struct client *c, const struct req *r, struct sw_slice v
     c->cookie_set = true;
 }
 
+static uint32_t field_u32(const struct sw_field *f)
+{
+    uint64_t value = 0;
+
+    return sw_slice_u64(f->value, &value) && value <= UINT32_MAX ? (uint32_t)value : 0;
+}
+
 static void take_head(struct client *c, const struct sw_head *h)
 {
     struct world *w = c->w;
@@ -466,10 +646,11 @@ static void take_head(struct client *c, const struct sw_head *h)
     c->keep_alive = h->keep_alive;
     c->from_app = f != NULL;
     c->cookie_set = c->pin_set = c->has_list = c->state_present = false;
-    c->fake = 0;
+    c->fake = c->stamp = 0;
+    c->replayed = false;
     c->list.n = 0;
     c->body_got = 0;
-    if (c->from_app && (!sw_slice_u64(f->value, &id) || id != r->id)) {
+    if (c->from_app && (!sw_slice_u64(f->value, &id) || id != r->number)) {
         broken(w, "request %u got the answer to %.*s", r->id, SW_SARG(f->value));
     }
     f = sw_head_find_name(h, SW_S("Stateway-Error"));
@@ -490,18 +671,27 @@ static void take_head(struct client *c, const struct sw_head *h)
         } else if (sw_slice_eq_nocase(field->name, SW_S("X-State"))) {
             c->state_present = sw_slice_eq(field->value, SW_S("1"));
         } else if (sw_slice_eq_nocase(field->name, SW_S("X-Fake"))) {
-            uint64_t fake = 0;
-
-            if (sw_slice_u64(field->value, &fake)) {
-                c->fake = (uint32_t)fake;
-            }
+            c->fake = field_u32(field);
+        } else if (sw_slice_eq_nocase(field->name, SW_S("X-Stamp"))) {
+            c->stamp = field_u32(field);
+        } else if (sw_slice_eq_nocase(field->name, SW_S("Idempotent-Replayed"))) {
+            c->replayed = sw_slice_eq(field->value, SW_S("true"));
         } else if (sw_slice_eq_nocase(field->name, SW_S("X-Hop")) ||
                    sw_slice_eq_nocase(field->name, SW_S("Stateway-Set")) ||
                    sw_slice_eq_nocase(field->name, SW_S("Stateway-Patch")) ||
+                   sw_slice_eq_nocase(field->name, SW_S("Stateway-Alarm")) ||
+                   sw_slice_eq_nocase(field->name, SW_S("Stateway-Idempotency")) ||
                    sw_slice_eq_nocase(field->name, SW_S("Stateway-Delete"))) {
             broken(w, "request %u: %.*s came through", r->id, SW_SARG(field->name));
         }
     }
+}
+
+static bool app_greets(const struct sw_head *h)
+{
+    const struct sw_field *f = sw_head_find_name(h, SW_S("X-Hello"));
+
+    return f != NULL && sw_slice_eq(f->value, SW_S("1"));
 }
 
 static bool client_head(struct client *c)
@@ -534,7 +724,7 @@ static bool client_head(struct client *c)
         c->tunnel = true;
         c->tunnel_sent = 1 + c->flight[0]->answer_bytes;
         c->tunnel_got = 0;
-        c->tunnel_greeted = !c->flight[0]->hello;
+        c->tunnel_greeted = !app_greets(&h);
         c->flight[0]->status = 101;
         bytes_drop(&c->in, p.consumed);
         for (uint64_t at = 0; at < c->tunnel_sent; at += sizeof(text)) {
@@ -576,7 +766,7 @@ static bool client_body(struct client *c)
         broken(c->w, "request %u: the answer's body is malformed (%s)", r->id,
                sw_err_name(fed.err));
     }
-    wrong = body_differs(r->id, true, c->body_got, fed.data.ptr, fed.data.len);
+    wrong = body_differs(c->stamp, true, c->body_got, fed.data.ptr, fed.data.len);
     if (c->from_app && wrong < fed.data.len) {
         broken(c->w, "request %u: byte %lu of the answer is another one", r->id,
                c->body_got + wrong);
@@ -668,15 +858,26 @@ static void client_answer_whole(struct client *c)
     note(w, "client %u: request %u is answered %u %s", c->index, r->id, r->status, r->error);
     if (c->from_app) {
         check_pin(c, r);
-        oracle_answered(w, r, c->examiner ? NULL : c->v, c->has_list ? &c->list : NULL,
-                        c->state_present, cookie);
+        oracle_answered(w, r, c->examiner ? NULL : c->v,
+                        &(struct answer){
+                            .list = c->has_list ? &c->list : NULL,
+                            .state_present = c->state_present,
+                            .set_cookie = cookie,
+                            .stamp = c->stamp,
+                            .replayed = c->replayed,
+                            .bytes = c->body_got,
+                            .bytes_sure = !by_close && r->status != 204,
+                        });
     } else {
         oracle_unanswered(w, r, OUT_OWN);
     }
     if (c->examiner) {
-        c->asking = !c->from_app && c->ask_tries < 8;
-        c->ask_status = c->asking ? 0 : r->status;
+        bool over = c->ask_claim != NULL ? claim_settled(w, r) : c->from_app;
+
+        c->asking = !over && c->ask_tries < ask_tries_max(c);
+        c->ask_status = over || c->ask_claim == NULL ? r->status : 0;
     }
+    client_may_again(c, r);
     c->flight_count--;
     memmove(&c->flight[0], &c->flight[1], c->flight_count * sizeof(c->flight[0]));
     if (!c->keep_alive || (c->flight_count == 0 && (c->last_on_conn || c->half_closed)) ||
@@ -816,7 +1017,10 @@ static void client_next(struct client *c)
 {
     struct world *w = c->w;
 
-    if ((c->left == 0 && !c->asking) || w->req_count >= REQS_MAX) {
+    if (w->quiet) {
+        c->again = 0;
+    }
+    if ((c->left == 0 && c->again == 0 && !c->asking) || w->req_count >= REQS_MAX) {
         client_hang_up(c, true);
         c->state = CL_FINISHED;
         return;
@@ -906,7 +1110,21 @@ void client_ask(struct world *w, struct session *s, struct cookie *k, uint32_t r
     c->ask_session = s;
     c->ask_cookie = k;
     c->ask_room = room;
+    c->ask_claim = NULL;
     c->ask_tries = (uint32_t)pick(w, 2);
+    c->ask_status = 0;
+    c->asking = true;
+    c->state = CL_THINKING;
+    client_next(c);
+}
+
+void client_ask_claim(struct world *w, struct claim *k)
+{
+    struct client *c = &list_of(w)[CLIENTS_MAX];
+
+    SW_ASSERT(c->state == CL_FINISHED);
+    c->ask_claim = k;
+    c->ask_tries = 0;
     c->ask_status = 0;
     c->asking = true;
     c->state = CL_THINKING;

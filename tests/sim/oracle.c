@@ -6,6 +6,8 @@
  *  - A state is seen by those who hold its cookie only; an ended one never comes back.
  *  - A request that may not be repeated begins at most once on an app.
  *
+ * Idempotency-Key has its own rules in claims.c, alarms in alarms.c.
+ *
  * A state on the `list` routes is the list of the numbers of the requests that changed it, in the
  * order of their commits. So two lists of one state are always the one a beginning of the other.
  */
@@ -17,8 +19,13 @@ struct req *req_new(struct world *w)
 
     SW_ASSERT(w->req_count < REQS_MAX);
     r = &w->reqs[w->req_count++];
-    *r = (struct req){.id = w->req_count};
+    *r = (struct req){.id = w->req_count, .number = w->req_count};
     return r;
+}
+
+struct req *req_origin(struct world *w, const struct req *r)
+{
+    return req_of(w, r->number);
 }
 
 struct req *req_of(struct world *w, uint32_t id)
@@ -26,9 +33,9 @@ struct req *req_of(struct world *w, uint32_t id)
     return id >= 1 && id <= w->req_count ? &w->reqs[id - 1] : NULL;
 }
 
-static bool writes(const struct req *r)
+bool req_writes(const struct req *r)
 {
-    return r->act == ACT_ADD || r->act == ACT_RENEW;
+    return r->act == ACT_ADD || r->act == ACT_RENEW || r->act == ACT_SET || r->act == ACT_CANCEL;
 }
 
 void oracle_sent(struct world *w, struct req *r)
@@ -37,9 +44,14 @@ void oracle_sent(struct world *w, struct req *r)
 
     r->sent_ns = now_ns(w);
     r->outcome = OUT_PENDING;
-    note(w, "client %u sends %u: %s %s%s, %u bytes%s", r->client, r->id, act_name(r->act),
-         routes_info[r->route].name, r->idempotent ? "" : " (once)", r->body_bytes,
-         r->cookie != NULL ? ", with cookie" : "");
+    note(w, "client %u sends %u (%u): %s %s%s, %u bytes%s%s", r->client, r->id, r->number,
+         act_name(r->act), routes_info[r->route].name, r->idempotent ? "" : " (once)",
+         r->body_bytes, r->cookie != NULL ? ", with cookie" : "",
+         r->claim != NULL ? ", with key" : "");
+    if (r->claim != NULL) {
+        r->claim->tries++;
+        r->done_before = r->claim->done;
+    }
     if (s == NULL) {
         return;
     }
@@ -58,18 +70,19 @@ void oracle_sent(struct world *w, struct req *r)
         s->renew_ns = s->renews_sent == 1 ? now_ns(w) : s->renew_ns;
         s->moved = true;
     }
-    if (writes(r) && r->method == SW_METHOD_GET) {
+    if (req_writes(r) && r->method == SW_METHOD_GET) {
         s->moved = true; /* it runs beside the others, and one of them will meet a conflict */
     }
 }
 
 void oracle_executed(struct world *w, struct req *r)
 {
+    r->executed_ns = r->executed == 0 ? now_ns(w) : r->executed_ns;
     r->executed++;
     w->executed++;
     note(w, "an app executes %u", r->id);
     sw_sim_note(w->sim, r->id);
-    if (r->begun > 1 &&
+    if (r->begun > 1 && r->claim == NULL && /* with a key: claims.c */
         ((!r->idempotent && !routes_info[r->route].replay) || r->route == ROUTE_NEVER)) {
         broken(w, "request %u must not be repeated, and an app got it %u times", r->id, r->begun);
     }
@@ -89,9 +102,9 @@ static struct session *session_new(struct world *w, enum route_id route)
     return s;
 }
 
-struct session *oracle_room(struct world *w)
+struct session *oracle_room(struct world *w, enum route_id route)
 {
-    return session_new(w, ROUTE_ROOM);
+    return session_new(w, route);
 }
 
 static struct cookie *cookie_new(struct world *w, struct session *s, struct sw_slice value)
@@ -116,12 +129,14 @@ static struct cookie *cookie_new(struct world *w, struct session *s, struct sw_s
 static void check_ids(struct world *w, const struct req *r, const struct list *l, uint32_t from)
 {
     for (uint32_t i = from; i < l->n; i++) {
-        const struct req *of = req_of(w, l->ids[i]);
+        bool fired = l->ids[i] >= ALARM_BASE; /* alarms.c looks at its place */
+        const struct req *of = req_of(w, fired ? l->ids[i] - ALARM_BASE : l->ids[i]);
 
-        if (of == NULL || of->route != r->route || !writes(of) || of->executed == 0) {
+        if (of == NULL || of->route != r->route || of->number != of->id || !req_writes(of) ||
+            of->executed == 0 || (fired && of->deliveries == 0)) {
             broken(w, "request %u: the state holds %u, which never wrote it", r->id, l->ids[i]);
         }
-        if (r->route == ROUTE_ROOM && of->room != r->room) {
+        if (routes_info[r->route].by_path && of->room != r->room) {
             broken(w, "request %u: the state of room %u holds %u of room %u", r->id, r->room,
                    of->id, of->room);
         }
@@ -133,31 +148,41 @@ static void check_ids(struct world *w, const struct req *r, const struct list *l
     }
 }
 
-/* l was seen as the state of s. */
-static void chain_seen(struct world *w, struct req *r, struct session *s, const struct list *l)
+void oracle_chain(struct world *w, const struct req *r, struct session *s, const struct list *l)
 {
-    uint32_t common = SW_MIN(l->n, s->chain.n);
+    uint32_t common = SW_MIN(l->n, s->chain.n), standing[ALARM_IDS];
 
-    if (w->plan.expiry && s->route == ROUTE_ROOM) { /* it may begin anew at any time */
+    if (routes_info[s->route].alarms) {
+        alarms_walk(w, l, standing);
+    }
+    if (w->plan.expiry && routes_info[s->route].by_path) { /* it may begin anew at any time */
         check_ids(w, r, l, 0);
         return;
     }
-
     for (uint32_t i = 0; i < common; i++) {
         if (l->ids[i] != s->chain.ids[i]) {
             broken(w, "request %u: update %u of session %u was %u and is %u", r->id, i, s->serial,
                    s->chain.ids[i], l->ids[i]);
         }
     }
-    if (l->n < r->acked_before + (writes(r) ? 1 : 0)) {
-        broken(w, "request %u: %u updates of session %u were acknowledged before, %u are there",
-               r->id, r->acked_before, s->serial, l->n);
-    }
     if (l->n > s->chain.n) {
         check_ids(w, r, l, s->chain.n);
         s->chain = *l;
     }
     s->acked = SW_MAX(s->acked, l->n);
+}
+
+/* l was seen as the state of s, now. */
+static void chain_seen(struct world *w, const struct req *r, struct session *s,
+                       const struct list *l)
+{
+    bool anew = w->plan.expiry && routes_info[s->route].by_path;
+
+    if (!anew && l->n < r->acked_before + (req_writes(r) ? 1 : 0)) {
+        broken(w, "request %u: %u updates of session %u were acknowledged before, %u are there",
+               r->id, r->acked_before, s->serial, l->n);
+    }
+    oracle_chain(w, r, s, l);
 }
 
 /* Everything acknowledged before r was sent must be among what it saw. */
@@ -228,9 +253,9 @@ static void answered_list(struct world *w, struct req *r, struct visitor *v, str
                           struct sw_slice set_cookie)
 {
     struct session *s = r->session;
-    uint32_t before = writes(r) ? l->n - 1 : l->n;
+    uint32_t before = req_writes(r) ? l->n - 1 : l->n;
 
-    if (writes(r) && (l->n == 0 || l->ids[l->n - 1] != r->id)) {
+    if (req_writes(r) && (l->n == 0 || l->ids[l->n - 1] != r->number)) {
         broken(w, "request %u: its own update is not in what the app wrote", r->id);
     }
     if (s == NULL && before > 0) {
@@ -240,11 +265,12 @@ static void answered_list(struct world *w, struct req *r, struct visitor *v, str
         if (s != NULL) {
             absent(w, r, s);
         }
-        if (!writes(r)) {
+        if (!req_writes(r)) {
             return;
         }
-        if (r->route != ROUTE_ROOM) {
+        if (!routes_info[r->route].by_path) {
             s = fresh(w, r, v, set_cookie);
+            r->session = s; /* where its alarm lives */
             r->acked_before = 0;
         }
         chain_seen(w, r, s, l);
@@ -268,9 +294,19 @@ static void answered_list(struct world *w, struct req *r, struct visitor *v, str
     } else if (set_cookie.ptr != NULL && set_cookie.len > 0) {
         broken(w, "request %u: a new cookie for no reason", r->id);
     }
-    if (r->act == ACT_DEL && r->route != ROUTE_ROOM) {
+    if (r->act == ACT_DEL && !routes_info[r->route].by_path) {
         s->ended = true;
+        s->ended_ns = now_ns(w);
     }
+}
+
+/* An answer of before: what it says of the state was true then. */
+static void replayed_list(struct world *w, const struct req *r, const struct list *l)
+{
+    if (req_writes(r) && (l->n == 0 || l->ids[l->n - 1] != r->number)) {
+        broken(w, "request %u: its own update is not in what is repeated", r->id);
+    }
+    oracle_chain(w, r, r->session, l);
 }
 
 static void answered_set(struct world *w, struct req *r, struct visitor *v, const struct list *l,
@@ -305,7 +341,7 @@ static void answered_set(struct world *w, struct req *r, struct visitor *v, cons
             }
         }
     }
-    if (writes(r) && s != NULL) {
+    if (req_writes(r) && s != NULL) {
         set_add(w, s, r->id);
     }
     if (r->act == ACT_DEL && s != NULL && l->n > 0) {
@@ -313,12 +349,10 @@ static void answered_set(struct world *w, struct req *r, struct visitor *v, cons
     }
 }
 
-void oracle_answered(struct world *w, struct req *r, struct visitor *v, const struct list *list,
-                     bool state_present, struct sw_slice set_cookie)
+void oracle_answered(struct world *w, struct req *r, struct visitor *v, const struct answer *a)
 {
     struct list l = {0};
 
-    (void)state_present;
     r->outcome = OUT_ANSWERED;
     r->done_ns = now_ns(w);
     w->answered++;
@@ -326,26 +360,31 @@ void oracle_answered(struct world *w, struct req *r, struct visitor *v, const st
     if (r->refused) {
         broken(w, "request %u: an app answered what should have been refused", r->id);
     }
-    if (r->executed == 0) {
+    if (req_origin(w, r)->executed == 0) {
         broken(w, "request %u: answered, and no app executed it", r->id);
+    }
+    if (r->claim != NULL) {
+        claim_answered(w, r, a);
+    } else if (a->replayed) {
+        broken(w, "request %u has no key, and its answer is a repeated one", r->id);
     }
     if (!routes_info[r->route].session) {
         return;
     }
-    if (r->act == ACT_BADJSON || r->act == ACT_TWO) {
+    if ((r->act == ACT_BADJSON || r->act == ACT_TWO) && !(w->quiet && r->claim != NULL)) {
         broken(w, "request %u: an update that is none was let through", r->id);
     }
-    if (list == NULL) {
+    if (a->list == NULL) {
         broken(w, "request %u: the app's list did not come through", r->id);
     }
-    l = *list;
-    if (r->act == ACT_FAIL && r->route != ROUTE_MERGE) {
-        if (l.n == 0 || l.ids[l.n - 1] != r->id) {
+    l = *a->list;
+    if (r->act == ACT_FAIL && r->status >= 500 && r->route != ROUTE_MERGE) {
+        if (l.n == 0 || l.ids[l.n - 1] != r->number) {
             broken(w, "request %u: a failed update lost its number", r->id);
         }
         l.n--;
     }
-    if (set_cookie.ptr != NULL && set_cookie.len == 0 && v != NULL) {
+    if (a->set_cookie.ptr != NULL && a->set_cookie.len == 0 && v != NULL) {
         if (r->act != ACT_DEL) {
             broken(w, "request %u: its cookie was cleared", r->id);
         }
@@ -353,17 +392,24 @@ void oracle_answered(struct world *w, struct req *r, struct visitor *v, const st
             v->jar[r->route] = NULL;
         }
     }
-    if (routes_info[r->route].list) {
-        answered_list(w, r, v, &l, set_cookie);
+    if (a->replayed) {
+        replayed_list(w, r, &l);
+    } else if (routes_info[r->route].list) {
+        answered_list(w, r, v, &l, a->set_cookie);
     } else {
-        if (r->route == ROUTE_LAST && writes(r)) {
+        if (r->route == ROUTE_LAST && req_writes(r)) {
             l.n--; /* its own: what remains is what it was given */
         }
-        answered_set(w, r, v, &l, set_cookie);
+        answered_set(w, r, v, &l, a->set_cookie);
     }
 }
 
 /* ---- no answer ------------------------------------------------------------------------------- */
+
+static const struct req *req_of_const(const struct world *w, uint32_t number)
+{
+    return &w->reqs[number - 1];
+}
 
 static bool may_fail_in_calm(const struct world *w, const struct req *r)
 {
@@ -374,10 +420,10 @@ static bool may_fail_in_calm(const struct world *w, const struct req *r)
         return true;
     }
     if (conflict) {
-        return r->route == ROUTE_CAS || r->expects || (s != NULL && (s->moved || s->end_asked));
+        return r->route == ROUTE_CAS || req_of_const(w, r->number)->expects ||
+               (s != NULL && (s->moved || s->end_asked));
     }
-    (void)w;
-    return false;
+    return claim_may_refuse(w, r);
 }
 
 void oracle_unanswered(struct world *w, struct req *r, enum outcome how)
@@ -388,6 +434,7 @@ void oracle_unanswered(struct world *w, struct req *r, enum outcome how)
     case OUT_OWN:
         w->own++;
         w->by_status[r->status % SW_COUNTOF(w->by_status)]++;
+        claim_refused(w, r);
         if (w->plan.calm && !may_fail_in_calm(w, r)) {
             broken(w, "request %u (%s %s) got %u %s in a calm world", r->id, act_name(r->act),
                    routes_info[r->route].name, r->status, r->error);
@@ -409,6 +456,7 @@ void oracle_final(struct world *w, struct session *s, const struct list *list, b
     if (!present || list == NULL) {
         return; /* whether that may be was looked at when it was answered */
     }
+    alarms_final(w, s, list);
     if (routes_info[s->route].list && list->n < s->chain.n) {
         broken(w, "session %u ends with %u updates, %u were seen", s->serial, list->n, s->chain.n);
     }
@@ -435,7 +483,8 @@ static void exchanges_of(struct world *w, struct sw_worker *k, struct sw_loop *l
     for (struct sw_link *l = k->exchange_list.next; l != &k->exchange_list; l = l->next) {
         const struct sw_exchange *x = SW_CONTAINER(l, struct sw_exchange, link);
 
-        if (x->state < EX_SEND && now > x->deadline_ns + 2 * SW_NS_PER_S) {
+        if (x->state < EX_SEND && x->state != EX_CLAIM /* KNOWN 3 */ &&
+            now > x->deadline_ns + 2 * SW_NS_PER_S) {
             broken(w, "an exchange (%.*s) is in state %u, %llu ms beyond its deadline",
                    SW_SARG(x->request.target), x->state,
                    (unsigned long long)((now - x->deadline_ns) / SW_NS_PER_MS));
@@ -485,5 +534,8 @@ static void held_fn(void *arg, const struct sw_instance *i)
 void oracle_at_rest(struct world *w)
 {
     worker_each(w, at_rest);
+    if (w->gw.large.used != 0) {
+        broken(w, "at rest: %zu bytes of large memory", (size_t)w->gw.large.used);
+    }
     sw_apps_visit(w->gw.apps, held_fn, w);
 }

@@ -452,6 +452,7 @@ static void gateway_free(struct world *w)
     struct gateway *g = &w->gw;
 
     sw_store_mem_crash(w->store);
+    crash_forget(w);
     for (uint32_t i = 0; i < g->worker_count; i++) {
         timers_forget(g->loops[i]);
     }
@@ -467,13 +468,18 @@ static void gateway_free(struct world *w)
     sw_admit_free(g->admit);
     sw_apps_free(g->apps);
     g->up = false;
+    if (g->large.used != 0) {
+        broken(w, "%zu bytes of large memory belong to nobody", (size_t)g->large.used);
+    }
 }
 
 void gateway_crash(struct world *w)
 {
     note(w, "the gateway crashes");
     w->crashes++;
+    crash_count(w);
     gateway_free(w);
+    store_check(w, "after a crash");
 }
 
 static void worker_stopped(void *arg)
@@ -503,4 +509,5 @@ void gateway_end(struct world *w)
 {
     SW_ASSERT(gateway_stopped(w));
     gateway_free(w); /* a deadline may have cut exchanges that still wait for the store */
+    store_check(w, "after a stop");
 }

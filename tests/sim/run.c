@@ -21,6 +21,17 @@
     "}" sess " } }\n"                                                                              \
     "  - { path: '/room/{room}/*', app: shop, state: session, session: { key: path.room" sess      \
     " } }\n"                                                                                       \
+    "  - { path: '/once/{once}/*', app: shop, state: session, session: { key: path.once" sess      \
+    " }, idempotency: { mode: required, principal: address } }\n"                                  \
+    "  - { path: '/again/{again}/*', app: shop, replay: safe, state: session, session: { key: "    \
+    "path.again" sess " }, idempotency: { mode: required, unknown: retry, failed: release, wait: " \
+    "700ms, principal: header.X-Who } }\n"                                                         \
+    "  - { path: /pay/*, app: shop, idempotency: { mode: optional, failed: store, wait: 300ms, "   \
+    "max-answer: 8KiB, principal: header.X-Who } }\n"                                              \
+    "  - { path: /wake/*, app: shop, state: session, session: { alarm: /alarm/wake, cookie: { "    \
+    "name: c6 }" sess " } }\n"                                                                     \
+    "  - { path: '/bell/{bell}/*', app: shop, state: session, session: { alarm: /alarm/bell, "     \
+    "key: path.bell" sess " } }\n"                                                                 \
     "  - { path: /plain/*, app: shop }\n"                                                          \
     "  - { path: /never/*, app: shop, replay: never }\n"                                           \
     "  - { path: /sticky/*, app: shop, state: sticky, sticky: { cookie: { name: p1 }" stick        \
@@ -68,7 +79,7 @@ const char *const configs[] = {
          "apps: { shop: { command: [app], replicas: 1, health: { path: /healthz, interval: 500ms, "
          "timeout: 300ms },\n"
          "                balance: round-robin, retry: { attempts: 3, budget: 100%, per-try: 500ms "
-         "} } }\n" ROUTES(", queue: { length: 8, wait: 1s }, inline: 100", ", on-loss: fail"),
+         "} } }\n" ROUTES(", queue: { length: 8, wait: 1s }, inline: 1KiB", ", on-loss: fail"),
 
     HEAD "timeouts: { head: 2s, idle: 3s, body: 2s, send: 2s, connect: 500ms, response: 2s, "
          "exchange: 8s, stop: 3s }\n"
@@ -160,6 +171,9 @@ static void plan_make(struct world *w)
     p->requests_each = 2 + (uint32_t)pick(w, 10);
     p->workers = 1 + (uint32_t)pick(w, WORKERS_MAX);
     p->pipelining = third(w);
+    p->claims = pick(w, 2) == 0;
+    p->alarms = pick(w, 2) == 0;
+    p->doomed = p->alarms && pick(w, 12) == 0;
     p->logins = pick(w, 4) == 0;
     p->breaking = !p->calm && third(w);
     p->faults = sw_sim_faults_swarm(&w->rng, p->breaking);
@@ -184,29 +198,9 @@ static void plan_make(struct world *w)
     p->tight = pick(w, 5) == 0;
     p->bad_clients = third(w);
     p->expiry = p->variant == 4;
-}
-
-static struct sw_store_fault store_fault(void *arg, const struct sw_store_commit *op)
-{
-    static const enum sw_err errs[] = {SW_E_STORE_IO, SW_E_STORE_FULL, SW_E_STORE_BUSY};
-    struct world *w = arg;
-    struct sw_store_fault f = {0, SW_OK, false};
-
-    (void)op;
-    if (w->quiet) {
-        return f;
-    }
-    if (w->plan.store_slow && chance(w, 60)) {
-        f.delay_ns = pick(w, chance(w, 10) ? 600 * SW_NS_PER_MS : 20 * SW_NS_PER_MS);
-    }
-    if (w->plan.store_fails && chance(w, 15)) {
-        if (chance(w, 30)) {
-            f.apply_then_fail = true;
-        } else {
-            f.err = errs[pick(w, SW_COUNTOF(errs))];
-        }
-    }
-    return f;
+    p->bad_alarms = third(w);
+    p->store_late = third(w);
+    p->crash_points = third(w);
 }
 
 /* ---- driving
@@ -290,6 +284,11 @@ static bool until_clients(struct world *w)
     return clients_idle(w);
 }
 
+static bool until_no_alarms(struct world *w)
+{
+    return sw_store_next_due_unix_ms(w->store) == 0;
+}
+
 static bool until_stopped(struct world *w)
 {
     return gateway_stopped(w);
@@ -318,13 +317,31 @@ static void ask(struct world *w, struct session *s, struct cookie *k, uint32_t r
     oracle_final(w, s, list, present);
 }
 
+/* Every key has a last word: its answer once more, or that nobody knows, or it runs now. */
+static void ask_keys(struct world *w)
+{
+    const struct list *list;
+    bool present;
+
+    for (uint32_t i = 0; i < w->claim_count && w->req_count + 50 < REQS_MAX; i++) {
+        struct claim *k = &w->claims_list[i];
+
+        client_ask_claim(w, k);
+        if (!drive(w, QUIET_NS, until_clients) || client_asked(w, &list, &present) == 0) {
+            broken(w, "in the quiet end there is no last word on request %u", k->main);
+        }
+    }
+}
+
 static void last_questions(struct world *w)
 {
     uint32_t asked = 0;
 
-    for (uint32_t i = 0; i < ROOMS; i++) {
-        if (w->rooms[i]->chain.n > 0) {
-            ask(w, w->rooms[i], NULL, i);
+    for (unsigned route = 0; route < ROUTE_ID_COUNT; route++) {
+        for (uint32_t i = 0; routes_info[route].by_path && i < ROOMS; i++) {
+            if (w->rooms[route][i]->chain.n > 0) {
+                ask(w, w->rooms[route][i], NULL, i);
+            }
         }
     }
     for (uint32_t i = w->cookie_count; i > 0 && asked < 16; i--) {
@@ -382,15 +399,17 @@ static void world_open(struct world *w)
         sw_store_open_mem(&store, &w->store) != SW_OK) {
         broken(w, "no memory");
     }
-    sw_store_mem_faults(w->store, store_fault, w);
+    sw_store_mem_faults(w->store, crash_fault, w);
     w->listen_addr = w->config->listen[0].addr;
     for (uint32_t i = 0; i < w->plan.workers; i++) {
         if (sw_sim_listen(w->sim, &w->listen_addr, 64, &w->listen_fds[i]) != SW_OK) {
             broken(w, "no socket");
         }
     }
-    for (uint32_t i = 0; i < ROOMS; i++) {
-        w->rooms[i] = oracle_room(w);
+    for (unsigned route = 0; route < ROUTE_ID_COUNT; route++) {
+        for (uint32_t i = 0; routes_info[route].by_path && i < ROOMS; i++) {
+            w->rooms[route][i] = oracle_room(w, (enum route_id)route);
+        }
     }
     sw_timer_init(&w->trouble, on_trouble, w);
     super_init(w);
@@ -426,6 +445,16 @@ static void go_quiet(struct world *w)
     }
 }
 
+/* Those that failed come again: the last try of one that is never taken after a minute. */
+static void await_alarms(struct world *w)
+{
+    uint64_t most_ns = (w->doomed != 0 ? 90 : 45) * SW_NS_PER_S;
+
+    if (!drive(w, most_ns, until_no_alarms) && !w->plan.expiry) {
+        broken(w, "in the quiet end an alarm is neither delivered nor given up");
+    }
+}
+
 static void come_to_rest(struct world *w)
 {
     (void)drive(w, 10 * SW_NS_PER_S, NULL);
@@ -454,7 +483,9 @@ uint64_t run_seed(uint64_t seed, bool verbose)
     if (verbose) {
         const struct plan *p = &w->plan;
 
-        note(w, "plan: variant %u%s, %u clients, %u visitors, %u workers%s%s%s%s%s%s%s%s%s%s%s%s%s",
+        note(w,
+             "plan: variant %u%s, %u clients, %u visitors, %u "
+             "workers%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s%s",
              p->variant, p->calm ? ", calm" : "", p->clients, p->visitors, p->workers,
              p->breaking ? ", breaking" : "", p->kills ? ", kills" : "",
              p->freezes ? ", freezes" : "", p->crashes ? ", crashes" : "",
@@ -462,7 +493,9 @@ uint64_t run_seed(uint64_t seed, bool verbose)
              p->boot_trouble ? ", boot trouble" : "", p->store_slow ? ", slow store" : "",
              p->store_fails ? ", failing store" : "", p->bad_apps ? ", bad apps" : "",
              p->aborts ? ", aborts" : "", p->pipelining ? ", pipelining" : "",
-             p->tight ? ", tight" : "");
+             p->tight ? ", tight" : "", p->claims ? ", claims" : "", p->alarms ? ", alarms" : "",
+             p->doomed ? ", a doomed one" : "", p->bad_alarms ? ", bad alarms" : "",
+             p->store_late ? ", late store" : "", p->crash_points ? ", crash points" : "");
     }
     if ((w->plan.calm || chance(w, 70)) && !drive(w, 5 * SW_NS_PER_S, until_ready) &&
         w->plan.calm) {
@@ -472,7 +505,10 @@ uint64_t run_seed(uint64_t seed, bool verbose)
     sw_timer_start(w->outside, &w->trouble, now_ns(w));
     (void)drive(w, LOAD_NS, until_clients);
     go_quiet(w);
+    await_alarms(w);
+    ask_keys(w);
     last_questions(w);
+    store_check(w, "at the end");
     come_to_rest(w);
     hash = sw_sim_hash(w->sim);
     run_total.requests += w->req_count;
@@ -483,6 +519,14 @@ uint64_t run_seed(uint64_t seed, bool verbose)
     run_total.crashes += w->crashes;
     run_total.restarts += w->restarts;
     run_total.virtual_s += seconds(w);
+    run_total.claims += w->claim_count;
+    run_total.replayed += w->replayed;
+    run_total.alarms_delivered += w->delivered;
+    run_total.alarms_given_up += w->given_up;
+    run_total.crashed_before += w->crashed_before;
+    run_total.crashed_within += w->crashed_within;
+    run_total.crashed_after += w->crashed_after;
+    run_total.crashed_in_flight += w->crashed_within || w->crashed_after;
     for (size_t i = 0; i < SW_COUNTOF(w->by_status); i++) {
         run_total.by_status[i] += w->by_status[i];
     }

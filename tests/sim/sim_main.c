@@ -18,7 +18,8 @@
 
 #define CHUNK        250u
 #define FAILURES_MAX 20u
-#define TWICE_EVERY  50u /* each such seed runs twice: the same hash must come out */
+#define ENOUGH_SEEDS 1000u /* every kind of crash must have happened */
+#define TWICE_EVERY  50u   /* each such seed runs twice: the same hash must come out */
 
 struct shared {
     uint64_t seed; /* that is running */
@@ -71,6 +72,14 @@ static void add(struct run_total *sum, const struct run_total *one)
     sum->crashes += one->crashes;
     sum->restarts += one->restarts;
     sum->virtual_s += one->virtual_s;
+    sum->claims += one->claims;
+    sum->replayed += one->replayed;
+    sum->alarms_delivered += one->alarms_delivered;
+    sum->alarms_given_up += one->alarms_given_up;
+    sum->crashed_before += one->crashed_before;
+    sum->crashed_within += one->crashed_within;
+    sum->crashed_after += one->crashed_after;
+    sum->crashed_in_flight += one->crashed_in_flight;
     for (size_t i = 0; i < SW_COUNTOF(sum->by_status); i++) {
         sum->by_status[i] += one->by_status[i];
     }
@@ -122,12 +131,22 @@ static int run_many(const char *self, uint64_t from, uint64_t count)
         count - (end - from), failures,
         (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9, sum.requests,
         sum.answered, sum.own, sum.cut, sum.left, sum.crashes, sum.restarts, sum.virtual_s);
+    printf("%lu idempotency keys, %lu answers repeated; %lu alarms given to apps, %lu given up\n"
+           "runs with a crash before a commit of these: %lu, within: %lu, after: %lu; in flight: "
+           "%lu\n",
+           sum.claims, sum.replayed, sum.alarms_delivered, sum.alarms_given_up, sum.crashed_before,
+           sum.crashed_within, sum.crashed_after, sum.crashed_in_flight);
     for (size_t i = 0; i < SW_COUNTOF(sum.by_status); i++) {
         if (sum.by_status[i] > 0) {
             printf("  %zu: %lu", i, sum.by_status[i]);
         }
     }
     printf("\n");
+    if (failures == 0 && count >= ENOUGH_SEEDS &&
+        (sum.crashed_before == 0 || sum.crashed_within == 0 || sum.crashed_after == 0)) {
+        fprintf(stderr, "sim: so many seeds, and no crash of each kind\n");
+        return 1;
+    }
     return failures == 0 ? 0 : 1;
 }
 

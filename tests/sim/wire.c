@@ -4,20 +4,43 @@
 #include <stdarg.h>
 
 const struct route_info routes_info[ROUTE_ID_COUNT] = {
-    [ROUTE_COUNT] = {"count", "c1", true, true, false},
-    [ROUTE_CAS] = {"cas", "c2", true, true, false},
-    [ROUTE_MERGE] = {"merge", "c3", true, false, false},
-    [ROUTE_LAST] = {"last", "c4", true, false, false},
-    [ROUTE_SAFE] = {"safe", "c5", true, true, true},
-    [ROUTE_ROOM] = {"room", NULL, true, true, false},
-    [ROUTE_PLAIN] = {"plain", NULL, false, false, false},
-    [ROUTE_NEVER] = {"never", NULL, false, false, false},
-    [ROUTE_STICKY] = {"sticky", "p1", false, false, false},
+    [ROUTE_COUNT] = {.name = "count", .cookie = "c1", .session = true, .list = true},
+    [ROUTE_CAS] = {.name = "cas", .cookie = "c2", .session = true, .list = true},
+    [ROUTE_MERGE] = {.name = "merge", .cookie = "c3", .session = true},
+    [ROUTE_LAST] = {.name = "last", .cookie = "c4", .session = true},
+    [ROUTE_SAFE] = {.name = "safe", .cookie = "c5", .session = true, .list = true, .replay = true},
+    [ROUTE_ROOM] = {.name = "room", .session = true, .list = true, .by_path = true},
+    [ROUTE_PLAIN] = {.name = "plain"},
+    [ROUTE_NEVER] = {.name = "never"},
+    [ROUTE_STICKY] = {.name = "sticky", .cookie = "p1"},
+    [ROUTE_ONCE] = {.name = "once",
+                    .session = true,
+                    .list = true,
+                    .by_path = true,
+                    .keys = KEYS_REQUIRED,
+                    .kept_bytes_max = 256 * 1024},
+    [ROUTE_AGAIN] = {.name = "again",
+                     .session = true,
+                     .list = true,
+                     .replay = true,
+                     .by_path = true,
+                     .keys = KEYS_REQUIRED,
+                     .who = true,
+                     .retries = true,
+                     .frees_5xx = true,
+                     .kept_bytes_max = 256 * 1024},
+    [ROUTE_PAY] = {.name = "pay",
+                   .keys = KEYS_OPTIONAL,
+                   .who = true,
+                   .stores_5xx = true,
+                   .kept_bytes_max = 8 * 1024},
+    [ROUTE_WAKE] = {.name = "wake", .cookie = "c6", .session = true, .list = true, .alarms = true},
+    [ROUTE_BELL] = {.name = "bell", .session = true, .list = true, .by_path = true, .alarms = true},
 };
 
 static const char *const act_names[ACT_COUNT] = {
-    "ok",      "add", "del",  "renew", "slow",    "never",   "close", "midway", "garbage",
-    "badjson", "two", "fail", "early", "interim", "bighead", "empty", "extra",  "upgrade",
+    "ok",  "add",  "del",   "renew",   "slow",    "never", "close", "midway",  "garbage", "badjson",
+    "two", "fail", "early", "interim", "bighead", "empty", "extra", "upgrade", "set",     "cancel",
 };
 
 const char *act_name(enum act a)
@@ -54,6 +77,8 @@ bool act_is_plain(enum act a)
     case ACT_EMPTY:
     case ACT_UPGRADE:
     case ACT_EXTRA:
+    case ACT_SET:
+    case ACT_CANCEL:
         return true;
     default:
         return false;

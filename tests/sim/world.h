@@ -18,7 +18,7 @@
 
 #define CLIENTS_MAX   12u
 #define VISITORS_MAX  6u
-#define REQS_MAX      600u
+#define REQS_MAX      1000u
 #define LIST_MAX      400u
 #define SESSIONS_MAX  256u
 #define COOKIES_MAX   256u
@@ -27,6 +27,14 @@
 #define WORKERS_MAX   2u
 #define ROOMS         3u
 #define PIPELINE_MAX  4u
+#define CLAIMS_MAX    160u
+#define STAMPS_MAX    8192u
+#define WHOS_MAX      3u /* principals, where a header names them */
+#define ALARM_IDS     3u /* alarms of a state: a0, a1, a2 */
+#define TRIES_MAX     14u
+/* What the delivery of an alarm writes: this and the number of the request that set it. */
+#define ALARM_BASE 2000u
+_Static_assert(ALARM_BASE > REQS_MAX, "numbers of requests and of alarms differ");
 
 /* ---- the routes of the test configurations --------------------------------------------------- */
 
@@ -40,6 +48,11 @@ enum route_id {
     ROUTE_PLAIN, /* none */
     ROUTE_NEVER, /* none, replay: never */
     ROUTE_STICKY,
+    ROUTE_ONCE,  /* session by path, Idempotency-Key required, unknown: reject */
+    ROUTE_AGAIN, /* the same, unknown: retry, failed: release, wait, replay: safe */
+    ROUTE_PAY,   /* none, Idempotency-Key optional, failed: store, wait, a small max-answer */
+    ROUTE_WAKE,  /* session by cookie, with alarms */
+    ROUTE_BELL,  /* session by path, with alarms */
     ROUTE_ID_COUNT,
 };
 
@@ -48,6 +61,14 @@ struct route_info {
     bool session;
     bool list;   /* the state is a list of numbers in order of commits */
     bool replay; /* a POST may run more than once */
+    bool by_path;
+    bool alarms;
+    enum { KEYS_NO, KEYS_OPTIONAL, KEYS_REQUIRED } keys; /* Idempotency-Key */
+    bool who;                                            /* a header names the principal */
+    bool retries;                                        /* unknown: retry */
+    bool stores_5xx;
+    bool frees_5xx;
+    uint32_t kept_bytes_max; /* the longest answer that is kept */
 };
 extern const struct route_info routes_info[ROUTE_ID_COUNT];
 
@@ -71,6 +92,8 @@ enum act {
     ACT_EMPTY,   /* 204 */
     ACT_EXTRA,   /* bytes behind the answer */
     ACT_UPGRADE, /* 101, then an echo */
+    ACT_SET,     /* appends, and sets an alarm */
+    ACT_CANCEL,  /* appends, and cancels one */
     ACT_COUNT,
 };
 
@@ -97,8 +120,37 @@ enum outcome {
 struct cookie;
 struct session;
 
+/* An Idempotency-Key: for one request and all its tries; now and then somebody uses it for another
+ * request, which must not be taken for it. */
+struct claim {
+    enum route_id route;
+    uint32_t who, serial; /* the key is "k<serial>" of principal "u<who>" */
+    uint32_t main;        /* number of the request it was made for */
+    uint32_t misused;     /* how many others came with it */
+    uint32_t tries;
+    uint32_t begun;    /* an app saw a head of it */
+    uint32_t released; /* of those: what the app said it did not do */
+    /* what clients were told: from then on it stays so */
+    bool done;       /* an answer that is kept */
+    uint32_t number; /* of the request that was done */
+    uint32_t stamp;  /* of its execution */
+    unsigned status;
+    bool bytes_known;
+    uint64_t bytes;
+    bool has_list;
+    struct list list;
+    bool unknown; /* 409: nobody knows */
+    bool large;   /* 409: the answer is too large */
+};
+
 struct req {
     uint32_t id, client;
+    uint32_t number;     /* on the wire: of the first try of this request */
+    struct claim *claim; /* NULL: it has no Idempotency-Key */
+    bool misuse;         /* the key is another request's */
+    char bad_key;        /* w: no principal, d: two keys, s: no key at all; 0: fine */
+    char fail_word;      /* of ACT_FAIL, about its key: s store, r release; 0: none */
+    bool done_before;    /* the key had its answer when it was sent */
     enum route_id route;
     enum act act;
     enum sw_method method;
@@ -116,11 +168,16 @@ struct req {
     uint64_t sent_ns, done_ns;
     enum outcome outcome;
     unsigned status;
-    char error[40];    /* Stateway-Error */
-    bool expects;      /* the app insisted on the version it saw */
-    bool hello;        /* the app spoke first in the tunnel */
-    uint32_t executed; /* by apps, whole */
-    uint32_t begun;    /* an app saw its head */
+    char error[40];       /* Stateway-Error */
+    bool expects;         /* the app insisted on the version it saw */
+    uint32_t executed;    /* by apps, whole */
+    uint32_t begun;       /* an app saw its head */
+    uint64_t executed_ns; /* first */
+    /* ACT_SET, ACT_CANCEL */
+    uint32_t alarm, alarm_ms;
+    bool doomed; /* no app ever takes it */
+    uint32_t deliveries, attempt;
+    uint64_t attempt_ns[SW_ALARM_TRIES_MAX + 1];
 };
 
 /* A state that clients know of. */
@@ -133,6 +190,7 @@ struct session {
     uint64_t set_acked_ns[LIST_MAX];
     bool end_asked; /* somebody sent a logout */
     bool ended;     /* and it was acknowledged */
+    uint64_t ended_ns;
     uint32_t renews_sent, renews_acked;
     uint64_t renew_ns; /* when the first was sent */
     bool moved;        /* a new id was asked for, or written beside the queue: conflicts may come */
@@ -240,11 +298,26 @@ bool clients_idle(const struct world *w);
 void clients_fini(struct world *w);
 /* One GET for the state behind a cookie or a room, in a quiet world; until `clients_idle`. */
 void client_ask(struct world *w, struct session *s, struct cookie *c, uint32_t room);
+/* The request of that key once more, until a last word is spoken. */
+void client_ask_claim(struct world *w, struct claim *k);
 /* Its answer: 0 while there is none; list is valid for 200. */
 unsigned client_asked(const struct world *w, const struct list **ret_list, bool *ret_present);
 
 /* ---- the gateway process and its supervisor
  * -------------------------------------------------------- */
+
+/* A commit on its way, or made and not told. */
+#define FLYING_MAX 512u
+struct flying {
+    struct world *w;
+    struct sw_store_commit *op; /* NULL: free */
+    sw_store_commit_fn *done;
+    void *arg;
+    bool matters; /* it is of a claim or an alarm */
+    bool applied, crash_then;
+    uint64_t late_ns;
+    struct sw_timer timer;
+};
 
 #define INBOX_MAX 512u
 struct inbox {
@@ -295,11 +368,17 @@ struct plan {
     bool bad_apps; /* acts that fail */
     bool aborts;   /* clients leave, trickle, half-close */
     bool pipelining;
-    bool parallel;    /* clients share visitors */
-    bool tight;       /* few buffers and slots */
-    bool bad_clients; /* malformed requests, slow heads */
-    bool logins;      /* many new ids and logouts */
-    bool expiry;      /* states live for seconds, and somebody sets the clock */
+    bool parallel;     /* clients share visitors */
+    bool tight;        /* few buffers and slots */
+    bool bad_clients;  /* malformed requests, slow heads */
+    bool logins;       /* many new ids and logouts */
+    bool expiry;       /* states live for seconds, and somebody sets the clock */
+    bool claims;       /* many requests with Idempotency-Key */
+    bool alarms;       /* many alarms */
+    bool doomed;       /* one of them is never taken */
+    bool bad_alarms;   /* apps fail to take them now and then */
+    bool store_late;   /* a commit is told long after it was made */
+    bool crash_points; /* the gateway crashes where a commit hurts most */
     uint32_t trouble_every_ms;
     struct sw_sim_faults faults;
 };
@@ -327,6 +406,8 @@ struct world {
     bool quiet; /* nothing breaks any more */
     bool want_crash, want_restart;
     uint32_t crashes, restarts;
+    bool crashed_before, crashed_within, crashed_after; /* of a commit that matters */
+    struct flying flying[FLYING_MAX];
     void *app_conns; /* app.c */
     void *clients;   /* client.c */
     struct visitor visitors[VISITORS_MAX];
@@ -336,7 +417,13 @@ struct world {
     uint32_t session_count;
     struct cookie cookies[COOKIES_MAX];
     uint32_t cookie_count;
-    struct session *rooms[ROOMS];
+    struct session *rooms[ROUTE_ID_COUNT][ROOMS];
+    struct claim claims_list[CLAIMS_MAX];
+    uint32_t claim_count;
+    uint32_t stamps[STAMPS_MAX]; /* which request was executed; the first is 1 */
+    uint32_t stamp_count;
+    uint32_t doomed; /* number of the request that set the alarm nobody takes */
+    uint64_t replayed, delivered, given_up;
     uint32_t answered, own, cut, left, executed;
     uint32_t by_status[600];
     bool client_net_hurt; /* a client's connection may have gone mute */
@@ -353,20 +440,75 @@ SW_PRINTF(2, 3) void note(const struct world *w, const char *fmt, ...);
  * ---------------------------------------------------------------------------------------- */
 
 struct req *req_new(struct world *w);
-struct req *req_of(struct world *w, uint32_t id); /* NULL: no such number */
-struct session *oracle_room(struct world *w);
+struct req *req_of(struct world *w, uint32_t id);             /* NULL: no such number */
+struct req *req_origin(struct world *w, const struct req *r); /* its first try */
+bool req_writes(const struct req *r);
+struct session *oracle_room(struct world *w, enum route_id route);
 void oracle_sent(struct world *w, struct req *r);
 /* An app has the whole request. seen: the state it was given. */
 void oracle_executed(struct world *w, struct req *r);
-/* The client has the whole answer of an app. list: what the app said of the state; set_cookie: the
- * value of our cookie, empty: cleared, ptr NULL: not set. */
-void oracle_answered(struct world *w, struct req *r, struct visitor *v, const struct list *list,
-                     bool state_present, struct sw_slice set_cookie);
+struct answer {
+    const struct list *list; /* what the app said of the state; NULL: nothing */
+    bool state_present;
+    struct sw_slice set_cookie; /* the value of our cookie, empty: cleared, ptr NULL: not set */
+    uint32_t stamp;             /* of the execution it tells of */
+    bool replayed;
+    uint64_t bytes;
+    bool bytes_sure; /* not ended by the end of a connection */
+};
+/* The client has the whole answer of an app. */
+void oracle_answered(struct world *w, struct req *r, struct visitor *v, const struct answer *a);
 void oracle_unanswered(struct world *w, struct req *r, enum outcome how);
 /* At the end: asks for every state and compares. */
 void oracle_final(struct world *w, struct session *s, const struct list *list, bool present);
 void oracle_exchanges(struct world *w); /* none is older than it may be */
 void oracle_at_rest(struct world *w);
+
+/* All of l was seen as a state of s at some time. */
+void oracle_chain(struct world *w, const struct req *r, struct session *s, const struct list *l);
+
+/* ---- claims.c
+ * ---------------------------------------------------------------------------------------- */
+
+struct claim *claim_new(struct world *w, enum route_id route, uint32_t who);
+/* An app sees the head of a request with a key. */
+void claim_begun(struct world *w, struct req *origin);
+void claim_answered(struct world *w, struct req *r, const struct answer *a);
+/* Is that refusal allowed? */
+void claim_refused(struct world *w, const struct req *r);
+/* May a calm world refuse so? */
+bool claim_may_refuse(const struct world *w, const struct req *r);
+/* Does a client that got this try again? */
+bool claim_again(struct world *w, const struct req *r);
+/* Is the last word spoken? */
+bool claim_settled(const struct world *w, const struct req *r);
+/* What the store keeps, in this moment: keys and states agree. */
+void store_check(struct world *w, const char *when);
+
+/* ---- alarms.c
+ * ---------------------------------------------------------------------------------------- */
+
+/* The alarms that stand after all of the list; 0 where there is none. */
+void alarms_walk(struct world *w, const struct list *l, uint32_t ret_standing[ALARM_IDS]);
+/* An app is given an alarm. value: Stateway-Alarm. The request that set it. */
+struct req *alarm_delivered(struct world *w, struct sw_slice value, const struct list *list,
+                            bool troubled);
+/* Does the app take it? */
+bool alarm_taken(struct world *w, const struct req *set);
+void alarms_check(struct world *w, const struct list *l, struct sw_slice extra, const char *when);
+/* At the end: is every one delivered? */
+void alarms_final(struct world *w, const struct session *s, const struct list *l);
+
+/* ---- crash.c
+ * ----------------------------------------------------------------------------------------- */
+
+struct sw_store_fault crash_fault(void *arg, const struct sw_store_commit *op);
+/* An app has just done something with a claim or an alarm. */
+void crash_chance(struct world *w);
+/* The gateway is about to die: what is hit? */
+void crash_count(struct world *w);
+/* It died: nobody is told anything any more. */
+void crash_forget(struct world *w);
 
 /* ---- run.c
  * --------------------------------------------------------------------------------------------- */
@@ -377,6 +519,8 @@ uint64_t run_seed(uint64_t seed, bool verbose);
 /* Over all runs of this process. */
 struct run_total {
     uint64_t requests, answered, own, cut, left, crashes, restarts;
+    uint64_t claims, replayed, alarms_delivered, alarms_given_up;
+    uint64_t crashed_before, crashed_within, crashed_after, crashed_in_flight; /* runs */
     double virtual_s;
     uint64_t by_status[600];
 };
