@@ -1,4 +1,4 @@
-/* The contract of stores, kept by store_lmdb.c. */
+/* The contract of stores, kept by the embedded store (lmdb_*.c). */
 #include "contract.h"
 
 int main(void)

@@ -1,4 +1,4 @@
-/* store_lmdb.c: what a disk can do to it, and what it does to the disk. */
+/* The embedded store: what a disk can do to it, and what it does to the disk. */
 #include "contract.h"
 
 #include <errno.h>
@@ -512,8 +512,7 @@ static void map_full(void **state)
             for (uint64_t i = 0; i < count; i++) {
                 assert_int_equal(load(&w, first + i, NOW, NULL), SW_OK);
             }
-            for (uint64_t i = 0; i < 200 && sizes[s] < 4000;
-                 i++) { /* see the top of store_lmdb.c */
+            for (uint64_t i = 0; i < 200 && sizes[s] < 4000; i++) { /* see the top of lmdb_room.c */
                 struct sw_write t = {.kind = SW_WRITE_TOUCH, .key = key_of(first + i % 10)};
 
                 t.expires_unix_s = NOW + (i % 2 == 0 ? 1100 : 900);

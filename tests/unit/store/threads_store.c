@@ -1,6 +1,7 @@
 /* Several threads with a loop each: compare-and-set counts exactly, reads beside it see only whole
  * and ever newer states. Also part of the TSan build. */
 #include "contract.h"
+#include "test_journal.h"
 
 #include <pthread.h>
 
@@ -176,12 +177,26 @@ static void memory(void **state)
     count_exactly(&maker_mem, SW_SYNC_NO);
 }
 
+static void journal_always(void **state)
+{
+    (void)state;
+    count_exactly(&maker_journal, SW_SYNC_ALWAYS);
+}
+
+static void journal_no(void **state)
+{
+    (void)state;
+    count_exactly(&maker_journal, SW_SYNC_NO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lmdb_always),
         cmocka_unit_test(lmdb_no),
         cmocka_unit_test(memory),
+        cmocka_unit_test(journal_always),
+        cmocka_unit_test(journal_no),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

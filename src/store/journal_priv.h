@@ -1,0 +1,591 @@
+/* store/journal_priv.h - what the files of the journal store share: a table in memory, and a log.
+ *
+ *   journal_crc.c      CRC32C
+ *   journal_format.c   bytes of the log: headers of segments, frames, records
+ *   journal_file.c     the folder, its lock, which segments there are
+ *   journal_list.c     an ordered set (the indexes are made of it)
+ *   journal_table.c    records in memory, sharded
+ *   journal_index.c    the indexes of subjects and of what is due, and the cut-offs
+ *   journal_log.c      the end of the log: frames are appended, synced, carried over after an error
+ *   journal_keeper.c   a thread that prepares the next segment and removes old ones
+ *   journal_stage.c    the commits of a batch: planned, appended, shown
+ *   journal_commit.c   queue, committer thread, group commit
+ *   journal_sweep.c    the collector, and compaction
+ *   journal_replay.c   the log read at start
+ *   journal_read.c     load, scans, what is due
+ *   journal_open.c     sw_store_open_journal, sw_store_close
+ *
+ * Flow of a load: inline on the worker; a shard's lock, held for the look-up and a copy of at most
+ * JOURNAL_COPY_MAX bytes. Of a commit: worker -> queue -> committer: planned against the table and
+ * what the batch made so far, one frame each, one write and one sync for all that arrived during
+ * the last one; then the table shows it, then sw_loop_post to each asker.
+ *
+ * Who may touch what. The committer alone changes the table, the indexes and the log, so it reads
+ * them without a lock; it takes a lock to change what readers look at. Before it runs (replay) and
+ * after it ended (close) the opening and the closing thread are in its place. The order of locks:
+ * shards by their number, then a subject's or that of what is due.
+ *
+ * Why locks and no epochs: a lock here is held for less than a microsecond and never over a system
+ * call; 256 of them hardly ever meet. Epochs would save readers some 20 ns and need a registry of
+ * reading threads, and a reader that sleeps in its epoch would keep all memory freed meanwhile. A
+ * large value is not copied under the lock: the reader takes a reference, and the record stays in
+ * memory until it was copied, even if another one is in its place by then.
+ */
+#ifndef SW_JOURNAL_PRIV_H
+#define SW_JOURNAL_PRIV_H
+
+#include "store/store_priv.h"
+
+#include <pthread.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "base/rng.h"
+
+#define JOURNAL_MEMORY_DEFAULT     (1ull << 30)
+#define JOURNAL_MEMORY_MIN         (1ull << 20)
+#define JOURNAL_RESERVE_SHARE      64u  /* of memory_bytes_max: for tombstones when it is full */
+#define JOURNAL_SHARDS             256u /* of the table: by the first byte of the key */
+#define JOURNAL_SUBJECT_SHARDS     64u
+#define JOURNAL_COPY_MAX           4096u /* a longer value is copied without the lock */
+#define JOURNAL_PATH_BYTES_MAX     4096
+#define JOURNAL_BATCH_MAX          1024u
+#define JOURNAL_BATCH_BYTES_MAX    (16u << 20)
+#define JOURNAL_STAGES_MAX         (JOURNAL_BATCH_MAX * SW_COMMIT_WRITES_MAX)
+#define JOURNAL_OVERLAY_SLOTS      16384u
+#define JOURNAL_SEGMENT_BYTES_MIN  (1ull << 20)
+#define JOURNAL_SEGMENT_BYTES_MAX  (64ull << 20) /* one with a larger commit in it is larger */
+#define JOURNAL_SEGMENT_SHARE      16u /* a segment is at least this part of what is live */
+#define JOURNAL_SEGMENT_BYTES_FAST (16ull << 20)     /* ... unless that much of it is live */
+#define JOURNAL_SEGMENT_NS_MIN     (2 * SW_NS_PER_S) /* filled sooner: the next is twice as large */
+#define JOURNAL_SEGMENT_RESERVE    8u /* an eighth is for deletes, when there is no next one */
+#define JOURNAL_BUFFER_BYTES       (1u << 20)
+#define JOURNAL_IOV_MAX            256
+#define JOURNAL_INLINE_MAX         16384u /* a longer payload is written from where it is */
+
+_Static_assert(JOURNAL_OVERLAY_SLOTS >= 2 * JOURNAL_STAGES_MAX, "an open table must have room");
+_Static_assert(JOURNAL_STAGES_MAX <= UINT16_MAX, "a stage's number is two bytes");
+_Static_assert(SW_SUBJECT_BYTES_MAX <= UINT8_MAX, "its length is one byte");
+_Static_assert(SW_EXTRA_BYTES_MAX <= UINT16_MAX, "its length is two bytes");
+
+struct journal_store;
+
+/* ---- journal_crc.c --------------------------------------------------------------------------- */
+
+/* CRC-32C (Castagnoli) of what crc covers and these bytes behind it; 0 for a beginning. */
+uint32_t sw_journal__crc(uint32_t crc, const void *bytes, size_t len);
+/* The same by a table: for processors without the instruction, and to test the other. */
+uint32_t sw_journal__crc_table(uint32_t crc, const void *bytes, size_t len);
+
+/* ---- journal_list.c: an ordered set ---------------------------------------------------------- */
+
+/* Where something stands in a list; each list orders by what it needs of it. */
+struct journal_place {
+    struct sw_slice subject;
+    int64_t time;
+    struct sw_store_key key;
+};
+struct journal_node {
+    void *item;
+    uint32_t levels;
+    struct journal_node *next[];
+};
+#define JOURNAL_LEVELS_MAX 20u
+typedef int journal_compare_fn(const struct journal_place *place, const void *item);
+struct journal_list {
+    journal_compare_fn *compare; /* of a place with that of an item */
+    size_t count;
+    struct journal_node *first[JOURNAL_LEVELS_MAX];
+};
+void sw_journal__list_init(struct journal_list *l, journal_compare_fn *compare);
+/* Frees the nodes, not their items. */
+void sw_journal__list_fini(struct journal_list *l);
+/* Not in the list yet, so that putting it there cannot fail. NULL: no memory. */
+struct journal_node *sw_journal__node_new(struct sw_rng *rng);
+/* place: the item's; nothing else stands there. */
+void sw_journal__list_put(struct journal_list *l, const struct journal_place *place,
+                          struct journal_node *n);
+/* Takes out the node that stands there, and gives it back. It must be there. */
+struct journal_node *sw_journal__list_take(struct journal_list *l,
+                                           const struct journal_place *place);
+/* The first one at or behind the place; NULL: none. */
+struct journal_node *sw_journal__list_seek(const struct journal_list *l,
+                                           const struct journal_place *place);
+static inline struct journal_node *sw_journal__list_first(const struct journal_list *l)
+{
+    return l->first[0];
+}
+
+/* ---- journal_table.c ------------------------------------------------------------------------- */
+
+/* One allocation. What it holds never changes but for its times (under its shard's lock). */
+struct journal_record {
+    _Atomic uint32_t refs; /* the table's, and one of each reader that copies */
+    uint32_t segment;      /* the newest one that holds all of it; the committer's */
+    struct sw_store_key key;
+    struct sw_version version;
+    int64_t created_unix_s, touched_unix_s, expires_unix_s, absolute_unix_s;
+    int64_t bound_unix_ms, due_unix_ms;
+    struct journal_node *by_subject, *by_due; /* its entries in the indexes, or NULL */
+    uint32_t value_len;
+    uint16_t extra_len;
+    uint8_t subject_len;
+    uint8_t kind;
+    bool sealed;
+    char bytes[]; /* subject, extra, value */
+};
+struct journal_cutoff {
+    struct store_cutoff c;
+    uint32_t segment;
+    uint8_t subject_len;
+    char subject[];
+};
+struct journal_slot {
+    uint64_t hash;
+    struct journal_record *r; /* NULL: free */
+};
+struct journal_shard {
+    _Alignas(64) pthread_mutex_t lock;
+    struct journal_slot *slots; /* open addressing, linear probing */
+    uint32_t slot_count;        /* a power of two, or 0 */
+    uint32_t used;
+    uint32_t staged; /* of the batch under way: at most so many more; the committer's */
+    uint64_t moves;  /* slots were given other places; the committer's */
+    uint64_t loads;
+};
+struct journal_subjects {
+    _Alignas(64) pthread_mutex_t lock;
+    struct journal_list states;  /* of journal_record, by subject and key */
+    struct journal_list cutoffs; /* of journal_cutoff, by subject */
+};
+struct journal_table {
+    struct journal_shard shards[JOURNAL_SHARDS];
+    struct journal_subjects subjects[JOURNAL_SUBJECT_SHARDS];
+    struct {
+        _Alignas(64) pthread_mutex_t lock;
+        struct journal_list list; /* of journal_record, by time and key */
+        bool moved;               /* the committer's: next_due_unix_ms is to be looked at */
+    } due;
+    uint64_t seed;
+    struct sw_rng rng;              /* the committer's */
+    _Atomic uint64_t cutoff_count;  /* 0: nobody looks for one */
+    _Atomic uint64_t records, used; /* bytes of memory */
+    _Atomic uint64_t live;          /* bytes of the log, if it held nothing else */
+};
+
+void sw_journal__table_init(struct journal_table *t, uint64_t seed);
+void sw_journal__table_fini(struct journal_table *t);
+static inline struct journal_shard *shard_of(struct journal_table *t,
+                                             const struct sw_store_key *key)
+{
+    return &t->shards[key->bytes[0]];
+}
+uint64_t sw_journal__hash(const struct journal_table *t, const struct sw_store_key *key);
+/* A record of its own, with what the indexes will need. NULL: no memory. rng: the caller's. */
+struct journal_record *sw_journal__record_new(const struct sw_store_key *key,
+                                              const struct sw_record *from, struct sw_rng *rng);
+/* Gives a reference back, and frees it (but not entries that stand in an index) with the last. */
+void sw_journal__record_unref(struct journal_record *r);
+/* Bytes of memory that a record like this takes. */
+size_t sw_journal__record_memory(const struct sw_record *r);
+/* The record as store.h has it; slices point into it. */
+struct sw_record sw_journal__record_view(const struct journal_record *r);
+/* What is in the table, or NULL. The committer, or under the shard's lock. */
+struct journal_record *sw_journal__find(const struct journal_shard *sh, uint64_t hash,
+                                        const struct sw_store_key *key);
+/* Room for `more` records that are new there. False: no memory. */
+SW_MUST bool sw_journal__shard_reserve(struct journal_shard *sh, uint32_t more);
+/* Under the shard's lock: puts r in place of the one with its key; that one, or NULL, is returned
+ * and is the caller's to unref when the lock is free again. Indexes follow. */
+struct journal_record *sw_journal__replace(struct journal_table *t, struct journal_shard *sh,
+                                           uint64_t hash, struct journal_record *r);
+/* The same without indexes and sums, for replay: sw_journal__adopt does those. */
+struct journal_record *sw_journal__replace_bare(struct journal_shard *sh, uint64_t hash,
+                                                struct journal_record *r);
+/* Counts a record that stands in its slot, and enters it into the indexes. */
+void sw_journal__adopt(struct journal_table *t, struct journal_record *r);
+/* Takes the record in this slot away; another one may be in the slot then. Takes the lock. */
+void sw_journal__remove(struct journal_table *t, struct journal_shard *sh, uint32_t slot);
+/* The same by its key. */
+void sw_journal__remove_key(struct journal_table *t, const struct sw_store_key *key);
+/* Takes away a record that sw_journal__adopt never saw; none is no error. */
+void sw_journal__remove_bare(struct journal_shard *sh, uint64_t hash,
+                             const struct sw_store_key *key);
+
+/* ---- journal_index.c ------------------------------------------------------------------------- */
+
+#define JOURNAL_ENTRY_BYTES      48u /* of memory, an index entry, about */
+#define JOURNAL_ALLOCATION_BYTES 16u /* malloc's own */
+void sw_journal__indexes_init(struct journal_table *t);
+/* Frees the cut-offs too; the entries of records go with these. */
+void sw_journal__indexes_fini(struct journal_table *t);
+/* r (or NULL) now stands where old (or NULL) stood. Under the shard's lock. */
+void sw_journal__indexes_follow(struct journal_table *t, struct journal_record *old,
+                                struct journal_record *r);
+/* It is not due any more. Takes the lock. */
+void sw_journal__undue(struct journal_table *t, struct journal_record *r);
+/* Tells readers when the first is due, if that may have changed. */
+void sw_journal__due_publish(struct journal_store *s);
+
+struct journal_subjects *sw_journal__subjects_of(struct journal_table *t, struct sw_slice subject);
+/* Any thread, also one that holds a shard's lock. None: not_before_unix_ms is 0. */
+struct store_cutoff sw_journal__cutoff_find(struct journal_table *t, struct sw_slice subject);
+/* Was this record cut off? */
+bool sw_journal__cut(struct journal_table *t, const struct sw_record *r);
+/* With its entry; NULL: no memory. */
+struct journal_node *sw_journal__cutoff_new(struct sw_slice subject, struct sw_rng *rng);
+void sw_journal__cutoff_free(struct journal_node *n);
+/* Sets or makes (by *fresh, which it then takes) the cut-off of a subject. Takes the lock. */
+void sw_journal__cutoff_set(struct journal_table *t, struct sw_slice subject,
+                            const struct store_cutoff *c, uint32_t segment,
+                            struct journal_node **fresh);
+void sw_journal__cutoff_remove(struct journal_table *t, struct sw_slice subject);
+
+/* ---- journal_format.c ------------------------------------------------------------------------ */
+
+#define JOURNAL_FORMAT       1u
+#define JOURNAL_HEADER_BYTES 4096u
+#define JOURNAL_FRAME_HEAD   32u
+#define JOURNAL_RECORD_HEAD  112u /* the longest */
+#define JOURNAL_ALIGN        8u
+#define JOURNAL_NAME_BYTES   32u
+
+struct journal_header {
+    uint8_t id[16]; /* of the store, random */
+    uint64_t number, first_seq;
+    uint64_t oldest; /* when it was made, the first segment that was still needed */
+    uint64_t file_bytes;
+    int64_t made_unix_s;
+    uint32_t mark; /* random: each frame begins with it */
+};
+void sw_journal__header_write(unsigned char p[JOURNAL_HEADER_BYTES],
+                              const struct journal_header *h);
+/* SW_E_STORE_FORMAT: not ours, or of another format (*ret_format); SW_E_STORE_CORRUPT. */
+SW_MUST enum sw_err sw_journal__header_read(const unsigned char p[JOURNAL_HEADER_BYTES],
+                                            struct journal_header *h, uint32_t *ret_format);
+/* "0000000000000001.journal" */
+void sw_journal__segment_name(char out[JOURNAL_NAME_BYTES], uint64_t number);
+SW_MUST bool sw_journal__segment_name_read(const char *name, uint64_t *ret_number);
+
+enum journal_type {
+    JOURNAL_PUT = 1,
+    JOURNAL_TOUCH = 2,
+    JOURNAL_DROP = 3, /* taken away: it was cut off */
+    JOURNAL_CUTOFF = 4,
+    JOURNAL_TRIM = 5, /* segments before this one are not needed */
+    JOURNAL_END = 6,  /* the store was closed */
+};
+/* One record of a frame, to be written: its head, and what follows it. */
+struct journal_piece {
+    unsigned char head[JOURNAL_RECORD_HEAD];
+    uint32_t head_len;
+    struct sw_slice payload; /* borrowed until the log is flushed */
+};
+void sw_journal__piece_put(struct journal_piece *p, const struct journal_record *r);
+void sw_journal__piece_touch(struct journal_piece *p, const struct sw_store_key *key,
+                             const struct sw_record *r);
+void sw_journal__piece_drop(struct journal_piece *p, const struct journal_record *r);
+void sw_journal__piece_cutoff(struct journal_piece *p, struct sw_slice subject,
+                              const struct store_cutoff *c);
+void sw_journal__piece_trim(struct journal_piece *p, uint64_t oldest);
+void sw_journal__piece_end(struct journal_piece *p);
+/* Bytes of a record like this in a frame, its padding included. */
+size_t sw_journal__put_bytes(const struct sw_record *r);
+size_t sw_journal__cutoff_bytes(struct sw_slice subject);
+static inline size_t journal_padded(size_t len)
+{
+    return (len + JOURNAL_ALIGN - 1) & ~(size_t)(JOURNAL_ALIGN - 1);
+}
+
+/* One record of a frame, as it was read. Slices point into the frame. */
+struct journal_entry {
+    enum journal_type type;
+    struct sw_store_key key;
+    struct sw_record record;    /* PUT: all; TOUCH: version and two times */
+    struct store_cutoff cutoff; /* of record.subject */
+    uint64_t oldest;            /* TRIM */
+    size_t bytes;               /* to the next */
+};
+/* False: no record of ours. */
+SW_MUST bool sw_journal__entry_read(const char *p, size_t len, struct journal_entry *ret_entry);
+
+struct journal_frame {
+    uint32_t bytes, count;
+    uint64_t seq, durable;
+};
+void sw_journal__frame_write(unsigned char p[JOURNAL_FRAME_HEAD], uint32_t mark, uint32_t crc,
+                             const struct journal_frame *f);
+/* A whole frame whose sum is right, and whose records are. */
+SW_MUST bool sw_journal__frame_read(const char *p, size_t len, uint32_t mark,
+                                    struct journal_frame *ret_frame);
+/* The head of a frame that was read before. */
+void sw_journal__frame_head_read(const char *p, struct journal_frame *ret_frame);
+/* The CRC of a frame's head, from which that of its records goes on. */
+uint32_t sw_journal__frame_crc(const struct journal_frame *f);
+
+/* ---- journal_file.c -------------------------------------------------------------------------- */
+
+/* An errno. */
+enum sw_err sw_journal__err(int error);
+uint64_t sw_journal__clock_ns(clockid_t id);
+/* *ret_why: what was printed; returns err. */
+enum sw_err sw_journal__refuse(enum sw_err err, const char **ret_why, const char *fmt, ...)
+    SW_PRINTF(3, 4);
+void sw_journal__fd_close(int *fd);
+SW_MUST enum sw_err sw_journal__folder_open(struct sw_slice folder, int *ret_fd,
+                                            const char **ret_why);
+SW_MUST enum sw_err sw_journal__lock_take(struct sw_slice folder, int folder_fd, int *ret_fd,
+                                          const char **ret_why);
+/* A segment that is there. */
+struct journal_segment {
+    struct journal_header header;
+    uint64_t file_bytes; /* as it is */
+    uint64_t used;       /* to the end of its last frame */
+    enum sw_err err;     /* of its header */
+};
+/* All of the folder, in their order; *ret_segments is the caller's to free. */
+SW_MUST enum sw_err sw_journal__segments_list(struct sw_slice folder, int folder_fd,
+                                              struct journal_segment **ret_segments,
+                                              size_t *ret_count, const char **ret_why);
+/* All bytes or an errno. */
+SW_MUST int sw_journal__write_all(int fd, struct iovec *iov, int count, uint64_t at);
+SW_MUST int sw_journal__read_all(int fd, void *to, size_t len, uint64_t at);
+
+/* ---- journal_keeper.c ------------------------------------------------------------------------ */
+
+#define JOURNAL_SPARE_NAME "spare"
+struct journal_keeper {
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock;
+    pthread_cond_t wake, ready;
+    int folder_fd;
+    /* under the lock */
+    uint64_t want_bytes; /* 0: nothing is wanted */
+    int fd;              /* of the spare that is ready; -1: none */
+    uint64_t bytes;
+    int error;                        /* why there is none */
+    uint64_t remove_from, remove_end; /* segments to be removed */
+    bool stop;
+};
+SW_MUST int sw_journal__keeper_start(struct journal_keeper *k, int folder_fd);
+/* Waits for what it does, and removes the spare. */
+void sw_journal__keeper_stop(struct journal_keeper *k);
+/* A zero-filled, synced file of at least so many bytes will be wanted. */
+void sw_journal__keeper_ask(struct journal_keeper *k, uint64_t bytes);
+/* Is one of at least bytes_min there? If not, one of `bytes` is wanted; wait: until it is there or
+ * cannot be. 0, or an errno (EAGAIN: not yet). */
+SW_MUST int sw_journal__keeper_look(struct journal_keeper *k, uint64_t bytes_min, uint64_t bytes,
+                                    bool wait);
+/* Takes the spare that look found: the caller renames and closes it. */
+int sw_journal__keeper_take(struct journal_keeper *k, uint64_t *ret_bytes);
+/* Segments of these numbers are not needed any more. */
+void sw_journal__keeper_remove(struct journal_keeper *k, uint64_t from, uint64_t end);
+
+/* ---- journal_log.c --------------------------------------------------------------------------- */
+
+enum journal_health {
+    JOURNAL_WELL,
+    JOURNAL_UNWRITTEN, /* a write failed: what is behind the last good frame is void */
+    JOURNAL_UNSYNCED,  /* a sync failed: what was not synced before must be written again */
+};
+struct journal_log {
+    struct journal_keeper keeper;
+    int folder_fd;
+    uint8_t id[16];
+    struct journal_segment *segments; /* oldest first; the last one is written to */
+    size_t segment_count, segment_cap;
+    int fd;                      /* of the last one */
+    uint64_t at;                 /* where its next frame begins */
+    uint64_t kept_at;            /* where seq_good ends; 0: in a segment before the last one */
+    uint64_t durable_at;         /* where seq_durable ends; at least the header's end */
+    uint64_t segment_ns;         /* when it was begun */
+    uint64_t next_bytes;         /* how large the next one will be */
+    uint64_t seq_last;           /* appended */
+    uint64_t seq_good;           /* stands: a later one is void until log_keep */
+    uint64_t seq_durable;        /* synced */
+    uint64_t trim, trim_seq;     /* a TRIM that was appended, and its frame; 0: none is under way */
+    uint64_t bytes_before;       /* in the segments before the last one */
+    _Atomic uint64_t file_bytes; /* on disk, published for stats */
+    struct sw_rng rng;
+    enum journal_health health;
+    /* appended, and not yet written: */
+    unsigned char *buffer;
+    size_t buffer_used;
+    struct iovec iov[JOURNAL_IOV_MAX];
+    int iov_count;
+    uint64_t flushed_at; /* where that begins */
+};
+static inline struct journal_segment *log_segment(struct journal_log *l)
+{
+    SW_ASSERT(l->segment_count > 0);
+    return &l->segments[l->segment_count - 1];
+}
+static inline uint32_t log_number(struct journal_log *l)
+{
+    return (uint32_t)log_segment(l)->header.number;
+}
+static inline uint64_t log_room(struct journal_log *l)
+{
+    return log_segment(l)->header.file_bytes - l->at;
+}
+/* Bytes of frames in all segments. */
+static inline uint64_t log_bytes(const struct journal_log *l)
+{
+    return l->bytes_before + l->at;
+}
+/* Takes one more segment's description into the list. 0, or ENOMEM. */
+SW_MUST int sw_journal__log_add(struct journal_log *l, const struct journal_segment *segment);
+/* A new segment at start; replace: in place of the last one, in which nothing stands. 0, or an
+ * errno. */
+SW_MUST int sw_journal__log_start(struct journal_log *l, bool replace);
+/* One frame. It may begin the next segment. *ret_segment: where it is. 0, or an errno: then the
+ * batch has failed (sw_journal__log_fail). */
+SW_MUST int sw_journal__log_append(struct journal_log *l, const struct journal_piece *pieces,
+                                   size_t count, uint32_t *ret_segment);
+size_t sw_journal__frame_bytes(const struct journal_piece *pieces, size_t count);
+SW_MUST int sw_journal__log_flush(struct journal_log *l);
+/* After a flush. */
+SW_MUST int sw_journal__log_sync(struct journal_log *l);
+/* What was appended, and written, stands. */
+static inline void log_keep(struct journal_log *l)
+{
+    l->seq_good = l->seq_last;
+    l->kept_at = l->at;
+}
+/* What was appended since log_keep does not. */
+void sw_journal__log_fail(struct journal_log *l);
+/* Goes on in a new segment after an error. 0: the log is well. */
+SW_MUST int sw_journal__log_repair(struct journal_log *l);
+/* Can so many bytes be appended without waiting for the disk's room; else by the keeper's answer
+ * an errno. wait: waits for a segment that is being made. */
+SW_MUST int sw_journal__log_prepare(struct journal_log *l, uint64_t bytes, bool wait);
+/* The segments before the TRIM that is under way are removed, if it is durable by now. */
+void sw_journal__log_trim(struct journal_log *l);
+/* The last frame, synced, and the file cut behind it; then closes. */
+void sw_journal__log_close(struct journal_log *l);
+
+/* ---- journal_stage.c ------------------------------------------------------------------------- */
+
+/* Plans and appends one commit. Sets op->err when it is refused: then nothing of it is in the
+ * batch. Returns an errno when the log failed, and the batch with it. */
+SW_MUST int sw_journal__commit_make(struct journal_store *s, struct sw_store_commit *op);
+/* Forgets the writes of the batch from this one on. */
+void sw_journal__stages_drop(struct journal_store *s, size_t from);
+/* The batch is on disk: commit by commit, the table shows it. */
+void sw_journal__batch_show(struct journal_store *s);
+
+/* ---- journal_commit.c, journal_sweep.c ------------------------------------------------------- */
+
+/* One write of the batch: planned, appended, and shown when the batch is on disk. */
+struct journal_stage {
+    const struct sw_write *write;
+    enum store_act act;
+    bool last;                      /* of its commit */
+    uint32_t segment;               /* where its frame is */
+    uint64_t hash;                  /* of the key; not for CUTOFF */
+    struct sw_record seen;          /* what a later commit of the batch finds; not for CUTOFF */
+    struct journal_record *record;  /* PUT: the new one, until it is shown */
+    struct store_cutoff cutoff;     /* CUTOFF */
+    struct journal_node *cutoff_at; /* CUTOFF: for a subject that has none, until it is shown */
+};
+struct journal_batch {
+    struct sw_store_commit *ops[JOURNAL_BATCH_MAX];
+    struct journal_stage stages[JOURNAL_STAGES_MAX];
+    size_t stage_count, cutoff_count;
+    struct {            /* the last stage of each key; open addressing */
+        uint32_t batch; /* of another batch: free */
+        uint16_t stage;
+    } overlay[JOURNAL_OVERLAY_SLOTS];
+    uint32_t number;
+    bool alone;       /* one commit: nobody looks into the overlay */
+    int64_t more;     /* bytes of memory it will take, by the rules of table.used */
+    uint64_t written; /* bytes appended */
+    int tight;        /* an errno: there is no next segment, only what fits into this one is made */
+};
+
+#define JOURNAL_MOVED_MAX 1024u /* records that are copied forward in one step */
+struct journal_sweep {
+    /* The round over the table, without an end: what expired goes, and what lies in segments
+     * before `goal` is copied to the end of the log. */
+    uint64_t goal; /* 0: nothing is copied */
+    uint32_t shard, slot;
+    uint64_t moves; /* of that shard, when the cursor was put there */
+    /* The table is done, its cut-offs are next: */
+    bool cutoffs;
+    struct journal_cursor {
+        uint32_t shard;
+        uint8_t after_len; /* 0: at its beginning */
+        char after[SW_SUBJECT_BYTES_MAX];
+    } cutoff;
+    struct {                           /* appended, and not yet written */
+        struct journal_record *record; /* or */
+        struct journal_cutoff *cutoff;
+        uint32_t segment;
+    } moved[JOURNAL_MOVED_MAX];
+    size_t moved_count;
+    uint64_t moved_bytes;
+    /* Cut-offs whose states are to be taken away. */
+    struct journal_cursor look;
+    struct sw_store_key look_key; /* behind this state of the cut-off that comes next */
+    bool look_inside;             /* it is one */
+    bool urgent;                  /* a put was refused: more is looked through for what expired */
+};
+
+struct journal_store {
+    struct sw_store base;
+    struct sw_store_options opt;
+    char path[JOURNAL_PATH_BYTES_MAX]; /* of the folder */
+    int folder_fd, lock_fd;
+    unsigned forks; /* fork generation at open */
+    struct journal_table table;
+
+    /* Queue. */
+    _Alignas(64) pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct sw_store_commit *first, **last;
+    uint32_t waiting;
+    bool asleep, stop;
+
+    /* The committer's own. */
+    _Alignas(64) pthread_t thread;
+    struct sw_rng rng; /* epochs: unique, not secret */
+    struct journal_log log;
+    struct journal_batch batch;
+    struct journal_sweep sweep;
+    uint64_t tick_ns, sync_ns;
+};
+
+/* The store behind the interface; asserts that no fork lies between. */
+struct journal_store *sw_journal__of(struct sw_store *store);
+
+void *sw_journal__committer(void *store);
+void sw_journal__commit(struct sw_store *store, struct sw_store_commit *op);
+
+/* What the committer does beside commits, a bounded piece at a time. */
+
+/* Copies forward, if the log is longer than it should be. written: bytes that commits appended
+ * since the last time. Nothing is synced. True: there is more to do. */
+bool sw_journal__compact(struct journal_store *s, uint64_t written, bool idle);
+/* What expired, and what was cut off long ago, goes. Every JOURNAL_TICK_NS. */
+void sw_journal__collect(struct journal_store *s);
+#define JOURNAL_TICK_NS (100 * SW_NS_PER_MS)
+
+/* ---- journal_read.c, journal_replay.c, journal_open.c ---------------------------------------- */
+
+enum sw_step sw_journal__load(struct sw_store *store, struct sw_store_load *op);
+enum sw_err sw_journal__scan(struct sw_store *store, const struct sw_store_key *after, size_t limit,
+                             int64_t now_unix_s, sw_store_scan_fn *fn, void *arg);
+enum sw_err sw_journal__scan_subject(struct sw_store *store, struct sw_slice subject,
+                                     const struct sw_store_key *after, size_t limit,
+                                     int64_t now_unix_s, sw_store_scan_fn *fn, void *arg);
+enum sw_err sw_journal__due(struct sw_store *store, int64_t now_unix_ms, size_t limit,
+                            sw_store_due_fn *fn, void *arg);
+int64_t sw_journal__cutoff(struct sw_store *store, struct sw_slice subject);
+
+/* Fills the table and the log's list of segments. *ret_last_empty: nothing stands in the last
+ * segment, it may be made anew. */
+SW_MUST enum sw_err sw_journal__replay(struct journal_store *s, bool *ret_last_empty,
+                                       const char **ret_why);
+
+#endif
