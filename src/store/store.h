@@ -200,9 +200,9 @@ struct sw_store_options {
 SW_MUST enum sw_err sw_store_open_lmdb(const struct sw_store_options *opt,
                                        struct sw_store **ret_store, const char **ret_why);
 /* The same with a table in memory and a log on disk (docs/journal-format.md): a synced put costs a
- * fraction of LMDB's, and all states must fit into memory_bytes_max. map_bytes_max is not looked at (the log is
- * kept near twice of what is live), readers_max neither: any number of threads may read. tell hears
- * of a long replay. */
+ * fraction of LMDB's, and all states must fit into memory_bytes_max. map_bytes_max is not looked at
+ * (the log is kept near twice of what is live), readers_max neither: any number of threads may
+ * read. tell hears of a long replay. */
 SW_MUST enum sw_err sw_store_open_journal(const struct sw_store_options *opt,
                                           struct sw_store **ret_store, const char **ret_why);
 /* Commits what is queued, syncs, closes. No worker may use it any more, but their loops must still
