@@ -201,6 +201,6 @@ void alarms_final(struct world *w, const struct session *s, const struct list *l
             broken(w, "the alarm of request %u was given up after %u tries", o->number,
                    o->deliveries);
         }
-        w->given_up++;
+        w->given_up = 1; /* one is doomed; its state may be asked for twice */
     }
 }

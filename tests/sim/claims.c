@@ -123,6 +123,10 @@ void claim_answered(struct world *w, struct req *r, const struct answer *a)
     struct claim *k = r->claim;
     const struct req *o = req_origin(w, r);
 
+    if (r->twist != 0) {
+        broken(w, "request %u, %s: it was another request, and got its answer", r->number,
+               key_name(k));
+    }
     if (a->stamp == 0 || a->stamp > w->stamp_count || w->stamps[a->stamp - 1] != r->number) {
         broken(w, "request %u, %s: the answer to another one", r->number, key_name(k));
     }
@@ -186,7 +190,7 @@ static void claim_large(struct world *w, const struct req *r)
     struct claim *k = r->claim;
     const struct req *o = req_origin(w, r);
 
-    if ((k->done && k->number != r->number) || k->unknown) {
+    if ((k->done && k->number != r->number) || r->twist != 0 || k->unknown) {
         broken(w, "request %u, %s: too large, and not done", r->number, key_name(k));
     }
     if (o->answer_bytes <= routes_info[k->route].kept_bytes_max && !w->plan.tight) {
@@ -204,7 +208,7 @@ void claim_refused(struct world *w, const struct req *r)
         return;
     }
     if (k != NULL && error_is(r, "body-large")) {
-        if (!body_too_large(w, r) && !r->chunked && !w->plan.pipelining /* KNOWN 1 */) {
+        if (!body_too_large(w, r) && !r->chunked) {
             broken(w, "request %u: its %u bytes of body are no more than may be held", r->number,
                    r->body_bytes);
         }
@@ -221,13 +225,8 @@ void claim_refused(struct world *w, const struct req *r)
     } else if (error_is(r, "idempotency-too-large")) {
         claim_large(w, r);
     } else if (error_is(r, "idempotency-reused")) {
-        if (k->misused == 0 || (k->done && k->number == r->number)) {
+        if (r->twist == 0 && (k->misused == 0 || (k->done && k->number == r->number))) {
             broken(w, "request %u, %s: reused, and it is its own", r->number, key_name(k));
-        }
-    } else if (error_is(r, "idempotency-running")) {
-        if (r->done_before && !routes_info[k->route].retries && k->number != r->number &&
-            w->plan.calm && k->tries == 1) {
-            broken(w, "request %u, %s: running, and nobody runs it", r->number, key_name(k));
         }
     } else if (error_is(r, "conflict") && !req_origin(w, r)->expects && !w->plan.expiry) {
         broken(w, "request %u, %s: a conflict, where one after the other writes", r->number,
@@ -240,7 +239,7 @@ void claim_refused(struct world *w, const struct req *r)
 bool claim_may_refuse(const struct world *w, const struct req *r)
 {
     if (error_is(r, "body-large") && routes_info[r->route].keys != KEYS_NO) {
-        return body_too_large(w, r) || r->chunked || w->plan.pipelining /* KNOWN 1 */;
+        return body_too_large(w, r) || r->chunked;
     }
     return r->claim != NULL &&
            (error_is(r, "idempotency-running") || error_is(r, "idempotency-too-large") ||
@@ -259,20 +258,20 @@ bool claim_again(struct world *w, const struct req *r)
     return chance(w, 15);
 }
 
-bool claim_settled(const struct world *w, const struct req *r)
+bool claim_settled(const struct req *r)
 {
     if (r->outcome == OUT_ANSWERED) {
         return r->status < 500 || r->claim->done;
     }
     return error_is(r, "idempotency-unknown") || error_is(r, "idempotency-too-large") ||
-           error_is(r, "idempotency-reused") || error_is(r, "body-large") ||
-           (w->plan.tight && error_is(r, "large-full")) /* KNOWN 2 */;
+           error_is(r, "idempotency-reused") || error_is(r, "body-large");
 }
 
 /* ---- the store itself ------------------------------------------------------------------------ */
 
 struct kept {
     bool found, done;
+    bool bare; /* done, and memory was short: without headers, so nobody knows which one it was */
     uint32_t number, stamp;
     unsigned status;
 };
@@ -317,6 +316,7 @@ static void look_claim(struct look *k, const struct sw_store_key *key, const str
         k->kept[i] = (struct kept){
             .found = true,
             .done = c.state == SW_CLAIM_DONE,
+            .bare = c.state == SW_CLAIM_DONE && c.headers.len == 0 && k->w->plan.tight,
             .status = c.status,
             .number = line_number(c.headers, "X-Sim"),
             .stamp = line_number(c.headers, "X-Stamp"),
@@ -369,6 +369,9 @@ static void check_number(const struct look *k, const struct claim *c, const stru
     if (k->w->plan.expiry) { /* it may be gone by itself */
         must = must && times > 0;
     }
+    if (kept->bare && kept->status < 500) { /* of one of them it is */
+        must = c->done ? c->number == o->number && req_writes(o) : times > 0;
+    }
     if (times != (must ? 1u : 0u)) {
         broken(k->w, "%s: %s is %s, and request %u is %u times in the state", k->when, key_name(c),
                !kept->found ? "free"
@@ -384,12 +387,13 @@ static void check_claim(const struct look *k, uint32_t at)
     const struct claim *c = &w->claims_list[at];
     const struct kept *kept = &k->kept[at];
 
-    if (kept->done && (kept->stamp == 0 || kept->stamp > w->stamp_count ||
-                       w->stamps[kept->stamp - 1] != kept->number)) {
+    if (kept->done && !kept->bare &&
+        (kept->stamp == 0 || kept->stamp > w->stamp_count ||
+         w->stamps[kept->stamp - 1] != kept->number)) {
         broken(w, "%s: %s keeps an answer that no app gave", k->when, key_name(c));
     }
-    if (c->done && (!kept->done || kept->number != c->number || kept->stamp != c->stamp ||
-                    kept->status != c->status)) {
+    if (c->done && (!kept->done || kept->status != c->status ||
+                    (!kept->bare && (kept->number != c->number || kept->stamp != c->stamp)))) {
         broken(w, "%s: %s was answered as execution %u, and is %s", k->when, key_name(c), c->stamp,
                !kept->found ? "free"
                : kept->done ? "another one"

@@ -47,7 +47,7 @@ struct client {
     /* the examiner's */
     struct cookie *ask_cookie;
     struct session *ask_session;
-    struct claim *ask_claim;
+    const struct req *ask_again; /* NULL: it asks for a state */
     uint32_t ask_room, ask_tries;
     unsigned ask_status;
     bool asking;
@@ -61,7 +61,7 @@ static struct client *list_of(const struct world *w)
 /* How often the examiner asks: exchanges without clients may still run, and hold a key. */
 static uint32_t ask_tries_max(const struct client *c)
 {
-    return c->ask_claim != NULL ? 40 : 8;
+    return c->ask_again != NULL ? 40 : 8;
 }
 
 static void client_next(struct client *c);
@@ -292,6 +292,14 @@ static struct req *choose_again(struct client *c, const struct req *origin)
     return r;
 }
 
+/* Once its answer is known, the same key and number come with something else in the request. */
+static void twist(struct world *w, struct req *r)
+{
+    if (r->claim->done && r->claim->number == r->number && chance(w, 15)) {
+        r->twist = r->body_bytes > 16 && chance(w, 50) ? 'b' : 'p';
+    }
+}
+
 /* Somebody else's request that is repeated here, at the same time perhaps; 0: none. */
 static uint32_t choose_duplicate(struct world *w)
 {
@@ -350,13 +358,15 @@ static struct req *choose(struct client *c)
     struct req *r;
     uint32_t again;
 
-    if (c->ask_claim != NULL && c->examiner) {
-        return choose_again(c, req_of(w, c->ask_claim->main));
+    if (c->examiner && c->ask_again != NULL) {
+        return choose_again(c, c->ask_again);
     }
     again = c->again != 0 ? c->again : c->examiner ? 0 : choose_duplicate(w);
     c->again = 0;
     if (again != 0) {
-        return choose_again(c, req_of(w, again));
+        r = choose_again(c, req_of(w, again));
+        twist(w, r);
+        return r;
     }
     r = req_new(w);
     r->client = c->index;
@@ -446,11 +456,13 @@ static void put_request(struct client *c, const struct req *r)
     struct world *w = c->w;
     struct pump *p = &c->out;
     bool expect = !r->http10 && r->body_bytes > 0 && c->flight_count == 1 && chance(w, 8);
+    char last = r->twist == 'p' ? 'y' : 'x';
 
     if (routes_info[r->route].by_path) {
-        pump_printf(p, "%s /%s/r%u/x", method_text(r->method), routes_info[r->route].name, r->room);
+        pump_printf(p, "%s /%s/r%u/%c", method_text(r->method), routes_info[r->route].name, r->room,
+                    last);
     } else {
-        pump_printf(p, "%s /%s/x", method_text(r->method), routes_info[r->route].name);
+        pump_printf(p, "%s /%s/%c", method_text(r->method), routes_info[r->route].name, last);
     }
     pump_printf(p, "?id=%u&do=%s HTTP/1.%d\r\n", r->number, act_name(r->act), r->http10 ? 0 : 1);
     pump_printf(p, "Host: sim.example\r\n");
@@ -489,7 +501,7 @@ static void put_request(struct client *c, const struct req *r)
             n = 1 + (uint32_t)pick(w, n);
             pump_printf(p, "%X%s\r\n", n, chance(w, 5) ? ";x" : "");
         }
-        body_fill(r->number, false, at, text, n);
+        body_fill(r->number + (r->twist == 'b' ? 1 : 0), false, at, text, n);
         pump_put(p, text, n);
         if (r->chunked) {
             pump_printf(p, "\r\n");
@@ -872,10 +884,10 @@ static void client_answer_whole(struct client *c)
         oracle_unanswered(w, r, OUT_OWN);
     }
     if (c->examiner) {
-        bool over = c->ask_claim != NULL ? claim_settled(w, r) : c->from_app;
+        bool over = c->ask_again != NULL ? claim_settled(r) : c->from_app;
 
         c->asking = !over && c->ask_tries < ask_tries_max(c);
-        c->ask_status = over || c->ask_claim == NULL ? r->status : 0;
+        c->ask_status = over || c->ask_again == NULL ? r->status : 0;
     }
     client_may_again(c, r);
     c->flight_count--;
@@ -1110,7 +1122,7 @@ void client_ask(struct world *w, struct session *s, struct cookie *k, uint32_t r
     c->ask_session = s;
     c->ask_cookie = k;
     c->ask_room = room;
-    c->ask_claim = NULL;
+    c->ask_again = NULL;
     c->ask_tries = (uint32_t)pick(w, 2);
     c->ask_status = 0;
     c->asking = true;
@@ -1118,12 +1130,12 @@ void client_ask(struct world *w, struct session *s, struct cookie *k, uint32_t r
     client_next(c);
 }
 
-void client_ask_claim(struct world *w, struct claim *k)
+void client_ask_again(struct world *w, const struct req *origin)
 {
     struct client *c = &list_of(w)[CLIENTS_MAX];
 
     SW_ASSERT(c->state == CL_FINISHED);
-    c->ask_claim = k;
+    c->ask_again = origin;
     c->ask_tries = 0;
     c->ask_status = 0;
     c->asking = true;

@@ -483,8 +483,7 @@ static void exchanges_of(struct world *w, struct sw_worker *k, struct sw_loop *l
     for (struct sw_link *l = k->exchange_list.next; l != &k->exchange_list; l = l->next) {
         const struct sw_exchange *x = SW_CONTAINER(l, struct sw_exchange, link);
 
-        if (x->state < EX_SEND && x->state != EX_CLAIM /* KNOWN 3 */ &&
-            now > x->deadline_ns + 2 * SW_NS_PER_S) {
+        if (x->state < EX_SEND && now > x->deadline_ns + 2 * SW_NS_PER_S) {
             broken(w, "an exchange (%.*s) is in state %u, %llu ms beyond its deadline",
                    SW_SARG(x->request.target), x->state,
                    (unsigned long long)((now - x->deadline_ns) / SW_NS_PER_MS));

@@ -459,6 +459,7 @@ static void gateway_free(struct world *w)
 
     sw_life_free(g->life);
     for (uint32_t i = 0; i < g->worker_count; i++) {
+        w->dropped += sw_worker_stats(g->workers[i])->alarms_dropped;
         sw_worker_free(g->workers[i]);
     }
     for (uint32_t i = 0; i < g->worker_count; i++) {

@@ -317,18 +317,23 @@ static void ask(struct world *w, struct session *s, struct cookie *k, uint32_t r
     oracle_final(w, s, list, present);
 }
 
-/* Every key has a last word: its answer once more, or that nobody knows, or it runs now. */
-static void ask_keys(struct world *w)
+/* There is a last word on every request with a key: its answer once more, or that nobody knows, or
+ * that another one has the key, or it runs now. */
+static void ask_again(struct world *w)
 {
+    uint32_t count = w->req_count; /* without the questions */
     const struct list *list;
     bool present;
 
-    for (uint32_t i = 0; i < w->claim_count && w->req_count + 50 < REQS_MAX; i++) {
-        struct claim *k = &w->claims_list[i];
+    for (uint32_t i = 0; i < count && w->req_count + 50 < REQS_MAX; i++) {
+        const struct req *r = &w->reqs[i];
 
-        client_ask_claim(w, k);
+        if (r->claim == NULL || r->number != r->id) {
+            continue;
+        }
+        client_ask_again(w, r);
         if (!drive(w, QUIET_NS, until_clients) || client_asked(w, &list, &present) == 0) {
-            broken(w, "in the quiet end there is no last word on request %u", k->main);
+            broken(w, "in the quiet end there is no last word on request %u", r->number);
         }
     }
 }
@@ -506,7 +511,7 @@ uint64_t run_seed(uint64_t seed, bool verbose)
     (void)drive(w, LOAD_NS, until_clients);
     go_quiet(w);
     await_alarms(w);
-    ask_keys(w);
+    ask_again(w);
     last_questions(w);
     store_check(w, "at the end");
     come_to_rest(w);
@@ -518,6 +523,9 @@ uint64_t run_seed(uint64_t seed, bool verbose)
     run_total.left += w->left;
     run_total.crashes += w->crashes;
     run_total.restarts += w->restarts;
+    if (w->given_up > w->dropped) {
+        broken(w, "an alarm was given up, and nobody says so");
+    }
     run_total.virtual_s += seconds(w);
     run_total.claims += w->claim_count;
     run_total.replayed += w->replayed;

@@ -148,9 +148,10 @@ struct req {
     uint32_t number;     /* on the wire: of the first try of this request */
     struct claim *claim; /* NULL: it has no Idempotency-Key */
     bool misuse;         /* the key is another request's */
-    char bad_key;        /* w: no principal, d: two keys, s: no key at all; 0: fine */
-    char fail_word;      /* of ACT_FAIL, about its key: s store, r release; 0: none */
-    bool done_before;    /* the key had its answer when it was sent */
+    char twist;       /* the request of that number, but: b another body, p another path; 0: no */
+    char bad_key;     /* w: no principal, d: two keys, s: no key at all; 0: fine */
+    char fail_word;   /* of ACT_FAIL, about its key: s store, r release; 0: none */
+    bool done_before; /* the key had its answer when it was sent */
     enum route_id route;
     enum act act;
     enum sw_method method;
@@ -298,8 +299,8 @@ bool clients_idle(const struct world *w);
 void clients_fini(struct world *w);
 /* One GET for the state behind a cookie or a room, in a quiet world; until `clients_idle`. */
 void client_ask(struct world *w, struct session *s, struct cookie *c, uint32_t room);
-/* The request of that key once more, until a last word is spoken. */
-void client_ask_claim(struct world *w, struct claim *k);
+/* That request with a key once more, until a last word is spoken. */
+void client_ask_again(struct world *w, const struct req *origin);
 /* Its answer: 0 while there is none; list is valid for 200. */
 unsigned client_asked(const struct world *w, const struct list **ret_list, bool *ret_present);
 
@@ -424,6 +425,7 @@ struct world {
     uint32_t stamp_count;
     uint32_t doomed; /* number of the request that set the alarm nobody takes */
     uint64_t replayed, delivered, given_up;
+    uint64_t dropped; /* alarms that gateways gave up, by their own count */
     uint32_t answered, own, cut, left, executed;
     uint32_t by_status[600];
     bool client_net_hurt; /* a client's connection may have gone mute */
@@ -481,7 +483,7 @@ bool claim_may_refuse(const struct world *w, const struct req *r);
 /* Does a client that got this try again? */
 bool claim_again(struct world *w, const struct req *r);
 /* Is the last word spoken? */
-bool claim_settled(const struct world *w, const struct req *r);
+bool claim_settled(const struct req *r);
 /* What the store keeps, in this moment: keys and states agree. */
 void store_check(struct world *w, const char *when);
 
