@@ -38,7 +38,7 @@ def services(stage):
         for route in routes:
             route.setdefault("host", "localhost")
         return {"listen": [{"address": f"127.0.0.1:{free_port()}"}, {"address": f"unix:{folder}/{engine}"}],
-                "trusted": ["unix"], "apps": apps, "routes": routes, "limits": {"body": "64MiB"},
+                "trusted": ["unix"], "apps": apps, "routes": routes, "limits": {"body": "128MiB"},
                 "timeouts": {"connect": "500ms"}}
 
     running = Services(config)
@@ -588,8 +588,9 @@ def collect(raw, size, framing):
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_large_bodies_with_a_slow_reader_and_a_slow_writer(service, stage, framing):
-    """20 MiB up to an app that reads late, 20 MiB down to a client that reads late: the gateway keeps neither."""
-    size = 20 * MIB
+    """80 MiB up to an app that reads late, 80 MiB down to a client that reads late: the gateway keeps neither. It is
+    more than the kernel's buffers take on both connections (tcp_rmem and tcp_wmem: 36 MiB each at most)."""
+    size = 80 * MIB
     data = large(size)
     want = hashlib.sha256(data).hexdigest()
     wrap = (lambda d: d) if framing == "length" else (lambda d: chunked(*(d[i:i + 100000] for i in range(0, size, 100000))))
@@ -623,7 +624,8 @@ def test_large_bodies_with_a_slow_reader_and_a_slow_writer(service, stage, frami
         time.sleep(0.7)
         grown_down = memory(pid) - before
         assert hashlib.sha256(collect(raw, size, framing)).hexdigest() == want
-    assert max(grown_up, grown_down, memory(pid) - before) < 12 * MIB, (grown_up, grown_down)
+    # io_uring fills what it was lent, 16 MiB a worker, before it can be told to stop, and is lent as much again
+    assert max(grown_up, grown_down, memory(pid) - before) < 40 * MIB, (grown_up, grown_down)
 
 
 def test_slow_writer(service, stage):
