@@ -2,12 +2,12 @@
  * million, commits and loads taken in turns within one run; and what collecting expired sessions
  * does to the commits beside it.
  *
- *   store_scale FOLDER SMALL LARGE ROUNDS      prints one JSON object
+ *   store_scale KIND FOLDER SMALL LARGE ROUNDS      prints one JSON object; KIND: lmdb, journal
  *
  * The stores are filled without syncs and then opened as users have them (sync: always). A round
  * loads LOADS random sessions and commits for SLICE_S, WINDOW at a time, from each store. At last
  * EXPIRING sessions of the large one reach their end together, and commits are timed while they are
- * collected and after that.
+ * collected and after that. How long the large one takes to open is told too: a journal is read.
  */
 #include "crypto/crypto.h"
 #include "io/io.h"
@@ -178,18 +178,22 @@ static double load_ns(struct bench *b)
     return (double)(clock_now() - begin) / LOADS;
 }
 
-static struct sw_store *open_store(const char *path, enum sw_sync sync, bool expire)
+typedef enum sw_err open_fn(const struct sw_store_options *opt, struct sw_store **ret_store,
+                            const char **ret_why);
+
+static struct sw_store *open_store(open_fn *open, const char *path, enum sw_sync sync, bool expire)
 {
     struct sw_store_options opt = {
         .path = sw_slice_cstr(path),
         .sync = sync,
         .map_bytes_max = 64ull << 30,
+        .memory_bytes_max = 64ull << 30,
         .expire = expire,
     };
     struct sw_store *store;
     const char *why;
 
-    if (sw_store_open_lmdb(&opt, &store, &why) != SW_OK) {
+    if (open(&opt, &store, &why) != SW_OK) {
         die(path, why);
     }
     return store;
@@ -260,9 +264,12 @@ static uint64_t resident_bytes(const char *field)
     return kb * 1024;
 }
 
-static void prepare(struct bench *b, const char *folder, const char *name, uint64_t count,
-                    uint64_t expiring, int64_t expires)
+/* Returns how long the full store took to open. */
+static double prepare(struct bench *b, open_fn *open, const char *folder, const char *name,
+                      uint64_t count, uint64_t expiring, int64_t expires)
 {
+    uint64_t began;
+
     char path[4096];
     struct sw_loop_options opt = {.streams_max = 4, .buffers_max = 4, .large_max = 1};
 
@@ -273,11 +280,13 @@ static void prepare(struct bench *b, const char *folder, const char *name, uint6
     }
     memset(b->value, 'x', sizeof(b->value));
     b->seed = count;
-    b->store = open_store(path, SW_SYNC_NO, false);
+    b->store = open_store(open, path, SW_SYNC_NO, false);
     fill(b, count, expiring, expires);
     sw_store_close(b->store);
-    b->store = open_store(path, SW_SYNC_ALWAYS, expiring > 0);
+    began = clock_now();
+    b->store = open_store(open, path, SW_SYNC_ALWAYS, expiring > 0);
     b->from = expiring;
+    return (double)(clock_now() - began) / 1e9;
 }
 
 int main(int argc, char **argv)
@@ -291,21 +300,28 @@ int main(int argc, char **argv)
     uint64_t expiring, count;
     int64_t expires;
     size_t rounds;
-    double rate_quiet, rate_collecting, fill_s;
-    uint64_t began = clock_now();
+    double rate_quiet, rate_collecting, fill_s, open_s;
+    uint64_t began = clock_now(), memory[3];
+    const char *folder;
+    open_fn *open;
 
-    if (argc != 5) {
-        fprintf(stderr, "usage: store_scale FOLDER SMALL LARGE ROUNDS\n");
+    if (argc != 6 || (strcmp(argv[1], "lmdb") != 0 && strcmp(argv[1], "journal") != 0)) {
+        fprintf(stderr, "usage: store_scale lmdb|journal FOLDER SMALL LARGE ROUNDS\n");
         return 2;
     }
-    count = strtoull(argv[3], NULL, 10);
-    rounds = SW_MIN(strtoull(argv[4], NULL, 10), (unsigned long long)ROUNDS_MAX);
+    open = strcmp(argv[1], "lmdb") == 0 ? sw_store_open_lmdb : sw_store_open_journal;
+    folder = argv[2];
+    count = strtoull(argv[4], NULL, 10);
+    rounds = SW_MIN(strtoull(argv[5], NULL, 10), (unsigned long long)ROUNDS_MAX);
     expiring = SW_MIN(count / 4, (uint64_t)EXPIRING);
-    prepare(&small, argv[1], "small", strtoull(argv[2], NULL, 10), 0, 0);
+    memory[0] = resident_bytes("RssAnon:");
+    (void)prepare(&small, open, folder, "small", strtoull(argv[3], NULL, 10), 0, 0);
+    memory[1] = resident_bytes("RssAnon:");
     /* Their end lies after the rounds; how long the fill takes is not known, so it is set far off
      * and waited for. */
     expires = (int64_t)time(NULL) + (int64_t)(count / 20000) + (int64_t)(rounds * 12) + 60;
-    prepare(&large, argv[1], "large", count, expiring, expires);
+    open_s = prepare(&large, open, folder, "large", count, expiring, expires);
+    memory[2] = resident_bytes("RssAnon:");
     fill_s = (double)(clock_now() - began) / 1e9;
     for (size_t r = 0; r < rounds; r++) {
         struct bench *order[2] = {r % 2 == 0 ? &small : &large, r % 2 == 0 ? &large : &small};
@@ -330,7 +346,10 @@ int main(int argc, char **argv)
     sw_store_stats(large.store, &before);
     rate_collecting = commits(&large, 10, &collecting, &cost);
     sw_store_stats(large.store, &stats);
-    printf("{\"small\": %llu, \"large\": %llu, \"value_bytes\": %u, \"window\": %u, \"fill_s\": "
+    printf("{\"store\": \"%s\", \"open_s\": %.2f, \"memory_a_session\": [%.0f, %.0f],\n", argv[1],
+           open_s, (double)(memory[1] - memory[0]) / (double)small.keys,
+           (double)(memory[2] - memory[1]) / (double)large.keys);
+    printf(" \"small\": %llu, \"large\": %llu, \"value_bytes\": %u, \"window\": %u, \"fill_s\": "
            "%.0f,\n"
            " \"commit_us\": [%.2f, %.2f], \"commit_ratio\": %.2f,\n"
            " \"cpu_us\": [%.2f, %.2f], \"cpu_ratio\": %.2f, \"written_bytes\": [%.0f, %.0f],\n"

@@ -22,6 +22,7 @@
  *     POST   /login              user=NAME
  *     POST   /logout             forget everything about this visitor
  *     GET    /slow?ms=N          the cart, N milliseconds later
+ *     GET    /carried            the cookies this request came with; only if allowed
  *     GET    /healthz
  *     POST   /crash              the process kills itself; only if allowed
  *
@@ -53,9 +54,10 @@ struct shop {
     char *page;
     size_t page_bytes;
     bool allow_crash;
+    bool show_cookies;
 };
 
-enum endpoint { AT_PAGE, AT_CATALOGUE, AT_STATE, AT_SLOW, AT_HEALTH, AT_CRASH };
+enum endpoint { AT_PAGE, AT_CATALOGUE, AT_STATE, AT_SLOW, AT_CARRIED, AT_HEALTH, AT_CRASH };
 
 /* A path that ends in a slash has an item's id behind it. */
 static const struct endpoint_row {
@@ -74,6 +76,7 @@ static const struct endpoint_row {
     {"POST", "/login", AT_STATE, SHOP_LOGIN, "user=NAME; no password, this is a demonstration"},
     {"POST", "/logout", AT_STATE, SHOP_LOGOUT, "forget everything about this visitor"},
     {"GET", "/slow", AT_SLOW, SHOP_LOOK, "ms=N: the cart, N milliseconds later"},
+    {"GET", "/carried", AT_CARRIED, SHOP_LOOK, "the cookies of this request; only if allowed"},
     {"GET", "/healthz", AT_HEALTH, SHOP_LOOK, "whether this instance can answer"},
     {"POST", "/crash", AT_CRASH, SHOP_LOOK, "the process kills itself; only if allowed"},
 };
@@ -452,6 +455,23 @@ static void answer_page(const struct shop *shop, const struct app_request *reque
     answer_json(answer, 200, root);
 }
 
+/* What a browser's cookies hold, for the demo page to explain: a script cannot read those that are
+ * HttpOnly, and a shop that is no demonstration must not help it to. */
+static void answer_carried(const struct shop *shop, const struct app_request *request,
+                           struct app_answer *answer)
+{
+    const char *header = app_header(request, "Cookie");
+    json_t *root;
+
+    if (!shop->show_cookies) {
+        answer_error(request, answer, 403, "start the shop with SHOP_SHOW_COOKIES=1 for this");
+        return;
+    }
+    root = answer_begin(request);
+    json_object_set_new(root, "cookies", json_string(header != NULL ? header : ""));
+    answer_json(answer, 200, root);
+}
+
 static bool path_matches(const struct endpoint_row *row, const char *path)
 {
     size_t bytes = strlen(row->path);
@@ -511,6 +531,9 @@ static void serve(void *context, const struct app_request *request, struct app_a
             return;
         }
         answer_visit(shop, request, row, answer);
+        return;
+    case AT_CARRIED:
+        answer_carried(shop, request, answer);
         return;
     case AT_HEALTH: {
         json_t *root = answer_begin(request);
@@ -585,8 +608,8 @@ static bool page_make(struct shop *shop, const char *mounts_text)
         json_decref(mounts);
         return false;
     }
-    data = json_pack("{s:o, s:o, s:b}", "mounts", mounts, "catalogue", shop_catalogue_json(),
-                     "crash", (int)shop->allow_crash);
+    data = json_pack("{s:o, s:o, s:b, s:b}", "mounts", mounts, "catalogue", shop_catalogue_json(),
+                     "crash", (int)shop->allow_crash, "carried", (int)shop->show_cookies);
     text = app_need(json_dumps(app_need(data), JSON_COMPACT));
     json_decref(data);
     shop->page_bytes = before + strlen(text) + after;
@@ -598,10 +621,17 @@ static bool page_make(struct shop *shop, const char *mounts_text)
     return true;
 }
 
+static bool switched_on(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
 int main(int argc, char **argv)
 {
-    const char *allow_crash = getenv("SHOP_ALLOW_CRASH");
-    struct shop shop = {.allow_crash = allow_crash != NULL && strcmp(allow_crash, "1") == 0};
+    struct shop shop = {.allow_crash = switched_on("SHOP_ALLOW_CRASH"),
+                        .show_cookies = switched_on("SHOP_SHOW_COOKIES")};
     struct app_options options;
     int code;
 
@@ -618,7 +648,8 @@ int main(int argc, char **argv)
         if (used <= 0) {
             fputs(
                 "usage: shop [--port N | --socket PATH] [--allow-crash]\n"
-                "environment: PORT, SHOP_ALLOW_CRASH=1, SHOP_MOUNTS=none=/none,session=/session\n",
+                "environment: PORT, SHOP_ALLOW_CRASH=1, SHOP_SHOW_COOKIES=1,\n"
+                "             SHOP_MOUNTS=none=/none,session=/session\n",
                 stderr);
             return EXIT_FAILURE;
         }

@@ -201,6 +201,10 @@ SW_MUST static bool page_make(struct sw_admin *a, struct sw_admin_page *p, enum 
         sw_admin__gather_status(a);
         sw_admin__status_put(&out, a->snapshot);
         break;
+    case PAGE_KEYS:
+        sw_admin__gather_keys(a);
+        sw_admin__keys_put(&out, a->snapshot);
+        break;
     case PAGE_KIND_COUNT:
         SW_UNREACHABLE();
     }
@@ -316,6 +320,9 @@ void sw_admin__answer(struct sw_admin *a, enum sw_admin_endpoint endpoint, struc
     case ADMIN_STATUS:
         answer_page(a, PAGE_STATUS, ret_answer);
         return;
+    case ADMIN_KEYS:
+        answer_page(a, PAGE_KEYS, ret_answer);
+        return;
     case ADMIN_ROLL:
     case ADMIN_DRAIN:
     case ADMIN_UNDRAIN:
@@ -327,6 +334,9 @@ void sw_admin__answer(struct sw_admin *a, enum sw_admin_endpoint endpoint, struc
     case ADMIN_EXPORT:
     case ADMIN_IMPORT:
     case ADMIN_SUBJECT:
+    case ADMIN_TOKEN: /* revoke.c */
+    case ADMIN_SEALED:
+    case ADMIN_PIN:
     case ADMIN_NOWHERE:
     case ADMIN_ENDPOINT_COUNT:
         break;
@@ -367,7 +377,8 @@ static void limits_of(struct sw_admin *a, const struct sw_config *config)
     for (size_t i = 0; i < config->route_count; i++) {
         const struct sw_config_route *r = &config->routes[i];
 
-        if (r->placement == SW_PLACE_SESSION) {
+        if (r->placement == SW_PLACE_SESSION || r->moved_from == SW_PLACE_SESSION ||
+            (r->placement == SW_PLACE_SEALED && r->sealed.oversize == SW_OVERSIZE_SPILL)) {
             a->state_bytes_max = SW_MAX(a->state_bytes_max, (size_t)r->session.max_bytes);
             a->idle_s = SW_MAX(a->idle_s, r->session.idle_s);
             a->absolute_s = SW_MAX(a->absolute_s, r->session.absolute_s);
@@ -417,6 +428,7 @@ static void *admin_open(struct sw_gateway *g, struct sw_loop *loop, int fd)
         sw_list_init(&a->gone);
         sw_budget_init(&a->large, ADMIN_LARGE_BYTES_MAX);
         limits_of(a, sw_gateway_config(g));
+        sw_admin__lives_of(a, sw_gateway_config(g));
         err = admin_start(a, fd);
     }
     if (err != SW_OK) {

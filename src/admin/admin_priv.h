@@ -4,6 +4,7 @@
 
 #include "admin/admin.h"
 #include "base/pool.h"
+#include "keysets/keysets.h"
 
 #define ADMIN_MAGIC      0x61646d6eu
 #define ADMIN_CONN_MAGIC 0x61636f6eu
@@ -17,11 +18,15 @@ enum sw_admin_endpoint {
     ADMIN_METRICS,
     ADMIN_APPS,
     ADMIN_STATUS,
+    ADMIN_KEYS,
     ADMIN_SESSIONS, /* these five: what visitors left */
     ADMIN_SESSION,
     ADMIN_EXPORT,
     ADMIN_IMPORT,
     ADMIN_SUBJECT,
+    ADMIN_TOKEN, /* these three: what clients carry */
+    ADMIN_SEALED,
+    ADMIN_PIN,
     ADMIN_ROLL,
     ADMIN_DRAIN,
     ADMIN_UNDRAIN,
@@ -30,8 +35,8 @@ enum sw_admin_endpoint {
 };
 struct sw_admin_routed {
     enum sw_admin_endpoint endpoint;
-    struct sw_slice name; /* "shop" of a roll, "shop/2" of the others; a handle; a subject as it is
-                             spelled, or empty: the query has it. Borrowed from the path */
+    struct sw_slice name; /* "shop" of a roll, "shop/2" of the others; a handle, an id; a subject as
+                             it is spelled, or empty: the query has it. Borrowed from the path */
 };
 #define SW_ADMIN_NAME_MAX 80
 _Static_assert(SW_ADMIN_NAME_MAX > 63 + 1 + 10, "an app's name, a slash, a slot");
@@ -74,6 +79,7 @@ enum sw_admin_verdict sw_admin__judge(const struct sw_admin_ask *ask, struct sw_
 #define ADMIN_LIST_MAX  1000 /* entries of one page */
 #define ADMIN_LIST      100  /* when the request does not say */
 #define ADMIN_MATCH_MAX 256  /* of If-Match */
+#define ADMIN_NAME_MAX  1024 /* of an issuer, of a token's jti; longer: 400 */
 
 enum sw_admin_media { MEDIA_NONE, MEDIA_JSON, MEDIA_LINES, MEDIA_OTHER };
 
@@ -91,6 +97,10 @@ struct sw_admin_wish {
     char match[ADMIN_MATCH_MAX];
     size_t subject_len;
     char subject[SW_SUBJECT_BYTES_MAX];
+    size_t issuer_len, jti_len; /* of a token; 0: not said */
+    char issuer[ADMIN_NAME_MAX], jti[ADMIN_NAME_MAX];
+    uint8_t sealed_id[SW_SEALED_ID_BYTES];
+    uint64_t pin_id;
 };
 /* NULL, or why not: for the 400 (static). */
 SW_MUST const char *sw_admin__wish_read(const struct sw_head *h, struct sw_admin_routed routed,
@@ -108,6 +118,9 @@ _Static_assert(ADMIN_ENTRY_BYTES > 6 * SW_SUBJECT_BYTES_MAX + 600, "a subject ma
 
 void sw_admin__handle_put(struct sw_out *out, const struct sw_store_key *key);
 SW_MUST bool sw_admin__handle_read(struct sw_slice text, struct sw_store_key *ret_key);
+/* 16 digits of lower-case hexadecimal. */
+#define ADMIN_PIN_CHARS 16
+SW_MUST bool sw_admin__pin_read(struct sw_slice text, uint64_t *ret_pin_id);
 /* "subject":TEXT; with "subject_b64" behind it when the text cannot say all of it. */
 void sw_admin__subject_put(struct sw_out *out, struct sw_slice subject);
 /* {...} of a list: all but the value; at most ADMIN_ENTRY_BYTES. */
@@ -129,6 +142,16 @@ struct sw_admin_line {
 /* NULL, or why not (static). scratch->overflowed: it had no room, and the answer is not NULL. */
 SW_MUST const char *sw_admin__line_read(struct sw_slice line, struct sw_out *scratch,
                                         struct sw_admin_line *ret_line);
+
+/* What operators ended, as metrics count it. */
+enum sw_admin_ended {
+    ENDED_SUBJECT,
+    ENDED_SESSION,
+    ENDED_TOKEN,
+    ENDED_SEALED,
+    ENDED_PIN,
+    ADMIN_ENDED_COUNT,
+};
 
 /* ---- the snapshot: what pages are made of ---------------------------------------------------- */
 
@@ -165,6 +188,13 @@ struct sw_admin_loop {
     char worker[8]; /* "0", "1", ... or "main" */
     struct sw_loop_stats stats;
 };
+struct sw_admin_key { /* nothing of its secret */
+    uint32_t id;
+    enum sw_key_state state;
+    int64_t created_unix_s, retired_unix_s; /* retired 0: not, or not known */
+    int64_t dead_unix_s;                    /* as sw_keyring_dead_unix_s */
+    struct sw_key_used used;
+};
 struct sw_admin_process {
     uint64_t resident_bytes, virtual_bytes, cpu_us, fds_open, fds_max;
     double start_unix_s;
@@ -193,10 +223,16 @@ struct sw_admin_snapshot {
     uint64_t retries, retries_refused, reruns, queue_waits, bytes_in, bytes_out, pins_lost, commits;
     uint64_t errors[SW_E_COUNT];
     uint64_t claims_new, claims_replayed, claims_running, claims_reused, claims_unknown;
+    uint64_t claims_unkept;
     uint64_t alarms_delivered, alarms_failed, alarms_dropped, reentries, by_ref, stages;
     uint64_t log_dropped;
+    uint64_t ended[ADMIN_ENDED_COUNT]; /* by operators, since the process began */
     uint64_t large_used, large_max, large_refused;
     uint64_t admin_used, admin_max, admin_refused; /* this room's own */
+
+    struct sw_admin_key keys[SW_KEYS_MAX];
+    size_t key_count;
+    bool keys_stale; /* the file cannot be read: these are from before */
 
     bool has_store;
     double alarm_next_unix_s; /* 0: none */
@@ -208,6 +244,9 @@ struct sw_admin_snapshot {
     struct sw_admin_instance *instances; /* sorted by app, slot, age: the oldest first */
     size_t instance_count, instance_max;
     struct sw_admin_process process;
+    struct sw_keyset_stats keysets[SW_KEYSETS_MAX]; /* keys of issuers */
+    size_t keyset_count;
+    struct sw_token_cache_stats tokens; /* of all workers */
 };
 
 /* Any order -> the order of less; in place, no memory (qsort allocates). */
@@ -223,6 +262,7 @@ struct sw_admin_row *sw_admin__row(struct sw_admin_snapshot *s, uint64_t key);
 void sw_admin__metrics_put(struct sw_out *out, const struct sw_admin_snapshot *s);
 void sw_admin__apps_put(struct sw_out *out, const struct sw_admin_snapshot *s);
 void sw_admin__status_put(struct sw_out *out, const struct sw_admin_snapshot *s);
+void sw_admin__keys_put(struct sw_out *out, const struct sw_admin_snapshot *s);
 /* {"error": text, "reason": label} and a line end. */
 void sw_admin__error_put(struct sw_out *out, const char *text, const char *label);
 /* What the largest of these texts can be: the sum of what is in it. */
@@ -236,11 +276,12 @@ SW_MUST bool sw_admin__snapshot_init(struct sw_admin *a);
 void sw_admin__snapshot_fini(struct sw_admin *a);
 void sw_admin__gather_apps(struct sw_admin *a);   /* apps and instances */
 void sw_admin__gather_status(struct sw_admin *a); /* totals and store */
+void sw_admin__gather_keys(struct sw_admin *a);
 void sw_admin__gather_all(struct sw_admin *a);
 
 /* ---- admin.c: endpoints ---------------------------------------------------------------------- */
 
-enum sw_admin_kind { PAGE_METRICS, PAGE_APPS, PAGE_STATUS, PAGE_KIND_COUNT };
+enum sw_admin_kind { PAGE_METRICS, PAGE_APPS, PAGE_STATUS, PAGE_KEYS, PAGE_KIND_COUNT };
 /* A large answer's text. Several connections may read one. */
 struct sw_admin_page {
     char *text; /* page_bytes; pages behind what is in use are given back to the system */
@@ -266,7 +307,9 @@ struct sw_admin {
     unsigned transfers;     /* exports and imports that run */
     size_t value_bytes_max; /* of states and held answers: the largest route's */
     size_t state_bytes_max;
-    int64_t idle_s, absolute_s; /* the longest of the routes */
+    int64_t idle_s, absolute_s; /* the longest of the routes with states in the store */
+    int64_t token_s, sealed_s, pin_s; /* how long one may live at most; 0: no route has any */
+    uint64_t ended[ADMIN_ENDED_COUNT];
     struct sw_admin_snapshot *snapshot;
     uint64_t opened_ns;
     struct sw_admin_page pages[ADMIN_PAGES_MAX];
@@ -358,6 +401,19 @@ void sw_admin__submit(struct sw_admin_conn *c, struct sw_store_commit *op);
 /* One block a request; false: c->answer says 503. */
 SW_MUST bool sw_admin__block(struct sw_admin_conn *c, size_t bytes);
 
+/* The live record of that key: fn gets it, or one behind it, or is not called. */
+SW_MUST enum sw_err sw_admin__look(struct sw_admin *a, const struct sw_store_key *key,
+                                   sw_store_scan_fn *fn, void *arg);
+
+/* revoke.c: tokens, sealed states and pins */
+
+/* A token of another issuer, when no route says `max-age`: nobody knows how long such live. */
+#define ADMIN_TOKEN_S_UNKNOWN (400ll * 86400)
+/* How long what clients carry may live, by the routes. */
+void sw_admin__lives_of(struct sw_admin *a, const struct sw_config *config);
+SW_MUST enum sw_admin_next sw_admin__note_act(struct sw_admin_conn *c);
+SW_MUST enum sw_admin_next sw_admin__note_written(struct sw_admin_conn *c);
+
 /* transfer.c */
 SW_MUST enum sw_admin_next sw_admin__export_begin(struct sw_admin_conn *c);
 SW_MUST enum sw_admin_next sw_admin__import_begin(struct sw_admin_conn *c);
@@ -378,7 +434,7 @@ enum sw_admin_fill sw_admin__export_fill(struct sw_admin_conn *c, struct sw_slic
 /* ---- conn.c ---------------------------------------------------------------------------------- */
 
 #define ADMIN_HEAD_BYTES_MAX   (8u * 1024u)
-#define ADMIN_TARGET_BYTES_MAX 1024u
+#define ADMIN_TARGET_BYTES_MAX 4096u
 #define ADMIN_FIELDS_MAX       64
 #define ADMIN_BODY_BYTES_MAX   (16u * 1024u) /* where no endpoint wants one */
 /* What came and was not yet understood. Reading stops while an answer is sent, but an engine may

@@ -116,6 +116,33 @@ void sw_admin__status_put(struct sw_out *out, const struct sw_admin_snapshot *s)
     sw_out_lit(out, "}\n");
 }
 
+void sw_admin__keys_put(struct sw_out *out, const struct sw_admin_snapshot *s)
+{
+    sw_out_char(out, '{');
+    truth(out, true, "stale", s->keys_stale);
+    member(out, false, "keys");
+    sw_out_char(out, '[');
+    for (size_t i = 0; i < s->key_count; i++) {
+        const struct sw_admin_key *k = &s->keys[i];
+
+        sw_out_cstr(out, i > 0 ? ",{" : "{");
+        number(out, true, "id", k->id);
+        text(out, false, "state", sw_key_state_name(k->state));
+        number(out, false, "created", (uint64_t)k->created_unix_s);
+        if (k->retired_unix_s > 0) {
+            number(out, false, "retired", (uint64_t)k->retired_unix_s);
+        }
+        if (k->state == SW_KEY_RETIRED && k->dead_unix_s != INT64_MAX) {
+            number(out, false, "dead", (uint64_t)k->dead_unix_s);
+        }
+        number(out, false, "made", k->used.made);
+        number(out, false, "opened", k->used.opened);
+        number(out, false, "last_used", (uint64_t)SW_MAX(k->used.last_unix_s, 0));
+        sw_out_char(out, '}');
+    }
+    sw_out_lit(out, "]}\n");
+}
+
 void sw_admin__error_put(struct sw_out *out, const char *error, const char *label)
 {
     sw_out_char(out, '{');

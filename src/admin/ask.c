@@ -4,13 +4,14 @@
  * Flow       conn.c hands in what it read; admin.c answers, or tells the refusal.
  *
  * GET | HEAD  /healthz /readyz                         anybody
- * GET | HEAD  /metrics /v1/apps /v1/status             who has the token, if there is one
+ * GET | HEAD  /metrics /v1/apps /v1/status /v1/keys    who has the token, if there is one
  * POST        /v1/apps/{app}/roll                      the same, and with the guard
  * POST        /v1/instances/{app}/{n}/drain|undrain|kill
  * GET | HEAD  /v1/sessions /v1/sessions/export         the same, and not from afar
  * POST        /v1/sessions/import
  * GET | HEAD | PUT | DELETE  /v1/sessions/{handle}
  * GET | HEAD | DELETE  /v1/subjects/{name} /v1/subjects?subject=
+ * GET | HEAD | DELETE  /v1/tokens?issuer=&jti= /v1/sealed/{id} /v1/pins/{id}
  *
  * The guard is a header that no form and no image of a foreign page can send, and that a script of
  * one can send only after a CORS preflight, which is never granted here. There are two spellings
@@ -40,12 +41,16 @@ static const struct {
     [ADMIN_METRICS] = {READS, "Allow: GET, HEAD\r\n", false},
     [ADMIN_APPS] = {READS, "Allow: GET, HEAD\r\n", false},
     [ADMIN_STATUS] = {READS, "Allow: GET, HEAD\r\n", false},
+    [ADMIN_KEYS] = {READS, "Allow: GET, HEAD\r\n", false},
     [ADMIN_SESSIONS] = {READS, "Allow: GET, HEAD\r\n", true},
     [ADMIN_SESSION] = {READS | SW_BIT(SW_METHOD_PUT) | SW_BIT(SW_METHOD_DELETE),
                        "Allow: GET, HEAD, PUT, DELETE\r\n", true},
     [ADMIN_EXPORT] = {READS, "Allow: GET, HEAD\r\n", true},
     [ADMIN_IMPORT] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", true},
     [ADMIN_SUBJECT] = {READS | SW_BIT(SW_METHOD_DELETE), "Allow: GET, HEAD, DELETE\r\n", true},
+    [ADMIN_TOKEN] = {READS | SW_BIT(SW_METHOD_DELETE), "Allow: GET, HEAD, DELETE\r\n", true},
+    [ADMIN_SEALED] = {READS | SW_BIT(SW_METHOD_DELETE), "Allow: GET, HEAD, DELETE\r\n", true},
+    [ADMIN_PIN] = {READS | SW_BIT(SW_METHOD_DELETE), "Allow: GET, HEAD, DELETE\r\n", true},
     [ADMIN_ROLL] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", false},
     [ADMIN_DRAIN] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", false},
     [ADMIN_UNDRAIN] = {SW_BIT(SW_METHOD_POST), "Allow: POST\r\n", false},
@@ -136,6 +141,27 @@ static struct sw_admin_routed subject_place(struct sw_slice rest)
     return (struct sw_admin_routed){ADMIN_NOWHERE, {NULL, 0}};
 }
 
+static struct sw_admin_routed sealed_place(struct sw_slice rest)
+{
+    struct sw_store_key id;
+
+    _Static_assert(sizeof(id.bytes) == SW_SEALED_ID_BYTES, "it is spelled as a handle is");
+    if (sw_admin__handle_read(rest, &id)) {
+        return (struct sw_admin_routed){ADMIN_SEALED, rest};
+    }
+    return (struct sw_admin_routed){ADMIN_NOWHERE, {NULL, 0}};
+}
+
+static struct sw_admin_routed pin_place(struct sw_slice rest)
+{
+    uint64_t id;
+
+    if (sw_admin__pin_read(rest, &id)) {
+        return (struct sw_admin_routed){ADMIN_PIN, rest};
+    }
+    return (struct sw_admin_routed){ADMIN_NOWHERE, {NULL, 0}};
+}
+
 struct sw_admin_routed sw_admin__route(struct sw_slice path)
 {
     static const struct {
@@ -145,7 +171,8 @@ struct sw_admin_routed sw_admin__route(struct sw_slice path)
         {SW_S("/healthz"), ADMIN_HEALTHZ},     {SW_S("/readyz"), ADMIN_READYZ},
         {SW_S("/metrics"), ADMIN_METRICS},     {SW_S("/v1/apps"), ADMIN_APPS},
         {SW_S("/v1/status"), ADMIN_STATUS},    {SW_S("/v1/sessions"), ADMIN_SESSIONS},
-        {SW_S("/v1/subjects"), ADMIN_SUBJECT},
+        {SW_S("/v1/subjects"), ADMIN_SUBJECT}, {SW_S("/v1/tokens"), ADMIN_TOKEN},
+        {SW_S("/v1/keys"), ADMIN_KEYS},
     };
     static const struct {
         struct sw_slice prefix;
@@ -155,6 +182,8 @@ struct sw_admin_routed sw_admin__route(struct sw_slice path)
         {SW_S("/v1/instances/"), instance_command},
         {SW_S("/v1/sessions/"), session_place},
         {SW_S("/v1/subjects/"), subject_place},
+        {SW_S("/v1/sealed/"), sealed_place},
+        {SW_S("/v1/pins/"), pin_place},
     };
 
     for (size_t i = 0; i < SW_COUNTOF(pages); i++) {

@@ -283,7 +283,7 @@ static void totals_clear(struct sw_admin_snapshot *s)
     s->bytes_in = s->bytes_out = s->pins_lost = s->commits = s->rows_lost = 0;
     s->claims_new = s->claims_replayed = s->claims_running = s->claims_reused = 0;
     s->claims_unknown = s->alarms_delivered = s->alarms_failed = s->alarms_dropped = 0;
-    s->reentries = s->by_ref = s->stages = 0;
+    s->reentries = s->by_ref = s->stages = s->claims_unkept = 0;
     memset(s->errors, 0, sizeof(s->errors));
 }
 
@@ -307,6 +307,7 @@ static void totals_add(struct sw_admin_snapshot *s, const struct sw_stats *from)
     s->claims_running += peek(&from->claims_running);
     s->claims_reused += peek(&from->claims_reused);
     s->claims_unknown += peek(&from->claims_unknown);
+    s->claims_unkept += peek(&from->claims_unkept);
     s->alarms_delivered += peek(&from->alarms_delivered);
     s->alarms_failed += peek(&from->alarms_failed);
     s->alarms_dropped += peek(&from->alarms_dropped);
@@ -329,6 +330,42 @@ static void gather_large(struct sw_admin *a)
     s->admin_used = atomic_load_explicit(&a->large.used, memory_order_relaxed);
     s->admin_max = a->large.bytes_max;
     s->admin_refused = peek(&a->large.refused);
+    memcpy(s->ended, a->ended, sizeof(s->ended));
+}
+
+static void gather_keysets(struct sw_admin *a)
+{
+    const struct sw_keysets *keysets = sw_gateway_keysets(a->gateway);
+    struct sw_admin_snapshot *s = a->snapshot;
+    size_t count = keysets != NULL ? sw_keysets_count(keysets) : 0;
+
+    s->tokens = sw_gateway_tokens(a->gateway);
+    s->keyset_count = SW_MIN(count, SW_COUNTOF(s->keysets));
+    for (size_t i = 0; i < s->keyset_count; i++) {
+        sw_keysets_stats(keysets, i, &s->keysets[i]);
+    }
+}
+
+void sw_admin__gather_keys(struct sw_admin *a)
+{
+    const struct sw_keyring *ring = sw_gateway_keys(a->gateway);
+    const struct sw_keys_rules *rules = sw_gateway_keys_in(a->gateway);
+    struct sw_admin_snapshot *s = a->snapshot;
+
+    s->keys_stale = sw_gateway_keys_stale(a->gateway);
+    s->key_count = ring->count;
+    for (size_t i = 0; i < ring->count; i++) {
+        const struct sw_key *key = &ring->keys[i];
+
+        s->keys[i] = (struct sw_admin_key){
+            .id = key->id,
+            .state = key->state,
+            .created_unix_s = key->created_unix_s,
+            .retired_unix_s = key->retired_unix_s,
+            .dead_unix_s = sw_keyring_dead_unix_s(ring, key, rules),
+            .used = sw_gateway_key_used(a->gateway, key->id),
+        };
+    }
 }
 
 void sw_admin__gather_status(struct sw_admin *a)
@@ -348,6 +385,7 @@ void sw_admin__gather_status(struct sw_admin *a)
     s->stopping = sw_gateway_stopping(a->gateway);
     s->log_dropped = sw_gateway_log_dropped(a->gateway);
     gather_large(a);
+    gather_keysets(a);
     s->has_store = store != NULL;
     if (store != NULL) {
         s->alarm_next_unix_s = (double)sw_store_next_due_unix_ms(store) / 1e3;
@@ -469,6 +507,7 @@ void sw_admin__gather_all(struct sw_admin *a)
     struct sw_admin_snapshot *s = a->snapshot;
 
     sw_admin__gather_status(a);
+    sw_admin__gather_keys(a);
     sw_admin__gather_apps(a);
     latency_gather(a);
     s->row_count = 0;

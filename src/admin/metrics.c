@@ -215,17 +215,33 @@ static void promises(struct sw_out *o, const struct sw_admin_snapshot *s)
     family(o, claims, "counter",
            "Requests with an Idempotency-Key: run, answered from the store, or refused because the "
            "first one runs (409), asks for something else (422) or has an outcome nobody knows "
-           "(409).");
+           "(409); or run without being kept, since the store could not.");
     sample(o, claims, LABELS({"outcome", SW_S("new")}), s->claims_new);
     sample(o, claims, LABELS({"outcome", SW_S("replayed")}), s->claims_replayed);
     sample(o, claims, LABELS({"outcome", SW_S("running")}), s->claims_running);
     sample(o, claims, LABELS({"outcome", SW_S("reused")}), s->claims_reused);
     sample(o, claims, LABELS({"outcome", SW_S("unknown")}), s->claims_unknown);
+    sample(o, claims, LABELS({"outcome", SW_S("unkept")}), s->claims_unkept);
     family(o, alarms, "counter",
            "Deliveries of alarms: the app took it, it failed and is tried again, it was given up.");
     sample(o, alarms, LABELS({"outcome", SW_S("delivered")}), s->alarms_delivered);
     sample(o, alarms, LABELS({"outcome", SW_S("failed")}), s->alarms_failed);
     sample(o, alarms, LABELS({"outcome", SW_S("dropped")}), s->alarms_dropped);
+}
+
+static void ended(struct sw_out *o, const struct sw_admin_snapshot *s)
+{
+    static const char name[] = "stateway_ended_total";
+    static const struct sw_slice kinds[ADMIN_ENDED_COUNT] = {
+        [ENDED_SUBJECT] = SW_S("subject"), [ENDED_SESSION] = SW_S("session"),
+        [ENDED_TOKEN] = SW_S("token"),     [ENDED_SEALED] = SW_S("sealed"),
+        [ENDED_PIN] = SW_S("pin"),
+    };
+
+    family(o, name, "counter", "What operators ended before its time, by kind.");
+    for (size_t i = 0; i < ADMIN_ENDED_COUNT; i++) {
+        sample(o, name, LABELS({"kind", kinds[i]}), s->ended[i]);
+    }
 }
 
 static void traffic(struct sw_out *o, const struct sw_admin_snapshot *s)
@@ -266,6 +282,7 @@ static void traffic(struct sw_out *o, const struct sw_admin_snapshot *s)
            s->stages);
     large(o, s);
     promises(o, s);
+    ended(o, s);
 
     family(o, errors, "counter",
            "Errors of exchanges and connections, by reason (docs/errors.md).");
@@ -275,6 +292,70 @@ static void traffic(struct sw_out *o, const struct sw_admin_snapshot *s)
     single(o, "stateway_access_log_dropped_total", "counter",
            "Lines of the access log that were dropped because its reader was too slow.",
            s->log_dropped);
+}
+
+/* ---- keys of issuers, tokens ------------------------------------------------------------------
+ */
+
+static void keyset_family(struct sw_out *o, const struct sw_admin_snapshot *s, const char *name,
+                          const char *type, const char *help,
+                          uint64_t (*value)(const struct sw_keyset_stats *k))
+{
+    family(o, name, type, help);
+    for (size_t i = 0; i < s->keyset_count; i++) {
+        sample(o, name, LABELS({"source", s->keysets[i].source}), value(&s->keysets[i]));
+    }
+}
+
+static uint64_t keyset_fetches(const struct sw_keyset_stats *k)
+{
+    return k->fetches;
+}
+
+static uint64_t keyset_failures(const struct sw_keyset_stats *k)
+{
+    return k->failures;
+}
+
+static uint64_t keyset_refused(const struct sw_keyset_stats *k)
+{
+    return k->refused;
+}
+
+static uint64_t keyset_good(const struct sw_keyset_stats *k)
+{
+    return (uint64_t)k->good_unix_s;
+}
+
+static void keysets(struct sw_out *o, const struct sw_admin_snapshot *s)
+{
+    static const char keys[] = "stateway_keyset_keys";
+
+    if (s->keyset_count > 0) {
+        keyset_family(o, s, "stateway_keyset_fetches_total", "counter",
+                      "Times a key set was fetched, or its file was read.", keyset_fetches);
+        keyset_family(o, s, "stateway_keyset_failures_total", "counter",
+                      "Those that failed; the last good set stands.", keyset_failures);
+        keyset_family(o, s, "stateway_keyset_refused_total", "counter",
+                      "Tokens with an unknown key id for which nothing was fetched: too soon.",
+                      keyset_refused);
+        keyset_family(o, s, "stateway_keyset_good_time_seconds", "gauge",
+                      "When a key set was last read well, in unix time; 0: never.", keyset_good);
+        family(o, keys, "gauge", "Keys in use: of the set, and taken out of it but still kept.");
+        for (size_t i = 0; i < s->keyset_count; i++) {
+            const struct sw_keyset_stats *k = &s->keysets[i];
+
+            sample(o, keys, LABELS({"source", k->source}, {"state", SW_S("current")}), k->keys);
+            sample(o, keys, LABELS({"source", k->source}, {"state", SW_S("kept")}), k->kept);
+        }
+    }
+    single(o, "stateway_token_cache_hits_total", "counter",
+           "Tokens whose signature was verified before.", s->tokens.hits);
+    single(o, "stateway_token_cache_misses_total", "counter",
+           "Tokens whose signature had to be verified.", s->tokens.misses);
+    single(o, "stateway_token_cache_evictions_total", "counter",
+           "Verified tokens that were forgotten before they expired: there were too many.",
+           s->tokens.evictions);
 }
 
 /* ---- instances ------------------------------------------------------------------------------- */
@@ -406,6 +487,44 @@ static void store(struct sw_out *o, const struct sw_admin_snapshot *s)
     sw_out_printf(o, "%.3f\n", s->alarm_next_unix_s);
 }
 
+/* ---- the key ring ---------------------------------------------------------------------------- */
+
+static void ring(struct sw_out *o, const struct sw_admin_snapshot *s)
+{
+    static const char state[] = "stateway_keys";
+    static const char uses[] = "stateway_key_uses_total";
+    static const char last[] = "stateway_key_last_used_time_seconds";
+    uint64_t states[SW_KEY_RETIRED + 1] = {0};
+    char id[SW_KEYS_MAX][16];
+
+    SW_ASSERT(s->key_count <= SW_KEYS_MAX);
+    for (size_t i = 0; i < s->key_count; i++) {
+        states[s->keys[i].state]++;
+        (void)snprintf(id[i], sizeof(id[i]), "%" PRIu32, s->keys[i].id);
+    }
+    family(o, state, "gauge", "Keys of the ring, by state.");
+    for (size_t n = 0; n < SW_COUNTOF(states); n++) {
+        sample(o, state, LABELS({"state", sw_slice_cstr(sw_key_state_name((enum sw_key_state)n))}),
+               states[n]);
+    }
+    family(o, uses, "counter",
+           "Cookies and tokens that were made with a key, or opened: verified or decrypted.");
+    for (size_t i = 0; i < s->key_count; i++) {
+        sample(o, uses, LABELS({"key", sw_slice_cstr(id[i])}, {"use", SW_S("make")}),
+               s->keys[i].used.made);
+        sample(o, uses, LABELS({"key", sw_slice_cstr(id[i])}, {"use", SW_S("open")}),
+               s->keys[i].used.opened);
+    }
+    family(o, last, "gauge", "When a key was used last, in unix time; 0: not since the start.");
+    for (size_t i = 0; i < s->key_count; i++) {
+        sample(o, last, LABELS({"key", sw_slice_cstr(id[i])}),
+               (uint64_t)SW_MAX(s->keys[i].used.last_unix_s, 0));
+    }
+    single(o, "stateway_keys_stale", "gauge",
+           "1: the file of keys has changed and cannot be read; those of before are in use.",
+           s->keys_stale ? 1 : 0);
+}
+
 /* ---- loops and the process ------------------------------------------------------------------- */
 
 static uint64_t loop_value(const struct sw_loop_stats *l, size_t at, bool wide)
@@ -493,6 +612,8 @@ void sw_admin__metrics_put(struct sw_out *out, const struct sw_admin_snapshot *s
     traffic(out, s);
     instances(out, s);
     store(out, s);
+    ring(out, s);
+    keysets(out, s);
     loops(out, s);
     process(out, s);
 }
@@ -503,11 +624,15 @@ void sw_admin__metrics_put(struct sw_out *out, const struct sw_admin_snapshot *s
 #define INSTANCE_LINES      6u
 #define INSTANCE_JSON_BYTES 1280u /* an address of 128 bytes may be six times that when escaped */
 #define LOOP_LINES          14u
+#define KEYSET_LINES        6u
+#define KEYSET_LINE_BYTES   768u /* a source of 256 bytes, which may all be escaped */
 
 size_t sw_admin__page_bytes(size_t apps, size_t loop_count, size_t instance_count)
 {
-    return 32u * 1024u                           /* HELP and TYPE, totals, store */
+    return (size_t)KEYSET_LINE_BYTES * KEYSET_LINES * SW_KEYSETS_MAX +
+           32u * 1024u                           /* HELP and TYPE, totals, store */
            + (size_t)LINE_BYTES * SW_E_COUNT     /* errors */
+           + (size_t)LINE_BYTES * (4 + 3 * SW_KEYS_MAX) /* keys */
            + (size_t)LINE_BYTES * ADMIN_ROWS_MAX /* exchanges_total */
            + (size_t)LINE_BYTES * HISTOGRAM_LINES * SW_PLACE_COUNT * (apps + 1) /* durations */
            + (size_t)LINE_BYTES * SW_INSTANCE_STATE_COUNT * apps /* instances by state */

@@ -44,6 +44,16 @@ bool sw_admin__handle_read(struct sw_slice text, struct sw_store_key *ret_key)
            sw_b64url_exact(text, ret_key->bytes, sizeof(ret_key->bytes)) == SW_OK;
 }
 
+bool sw_admin__pin_read(struct sw_slice text, uint64_t *ret_pin_id)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] >= 'A' && text.ptr[i] <= 'F') {
+            return false; /* one spelling */
+        }
+    }
+    return text.len == ADMIN_PIN_CHARS && sw_slice_hex_u64(text, ret_pin_id);
+}
+
 /* ---- a record as text ------------------------------------------------------------------------ */
 
 static void member(struct sw_out *o, const char *name)

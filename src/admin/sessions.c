@@ -95,9 +95,8 @@ enum sw_err sw_admin__scan(struct sw_admin *a, struct sw_admin_scan *s, uint64_t
     return SW_OK;
 }
 
-/* The live state of that key: fn gets it, or is not called. */
-static enum sw_err look(struct sw_admin *a, const struct sw_store_key *key, sw_store_scan_fn *fn,
-                        void *arg)
+enum sw_err sw_admin__look(struct sw_admin *a, const struct sw_store_key *key, sw_store_scan_fn *fn,
+                           void *arg)
 {
     struct sw_store_key before = *key;
     size_t at = sizeof(before.bytes);
@@ -263,7 +262,7 @@ static void show_visit(void *arg, const struct sw_store_key *key, const struct s
 static enum sw_admin_next show(struct sw_admin_conn *c)
 {
     struct showing s = {.c = c};
-    enum sw_err err = look(c->admin, &c->wish.key, show_visit, &s);
+    enum sw_err err = sw_admin__look(c->admin, &c->wish.key, show_visit, &s);
 
     if (err != SW_OK) {
         sw_admin__store_failed(c, err);
@@ -391,7 +390,7 @@ static enum sw_admin_next put_act(struct sw_admin_conn *c)
     if (!put_value(c, &w.value)) {
         return ADMIN_NEXT_ANSWER;
     }
-    err = look(c->admin, &c->wish.key, find_visit, &f);
+    err = sw_admin__look(c->admin, &c->wish.key, find_visit, &f);
     if (err != SW_OK) {
         sw_admin__store_failed(c, err);
         return ADMIN_NEXT_ANSWER;
@@ -426,7 +425,7 @@ static enum sw_admin_next put_act(struct sw_admin_conn *c)
 static enum sw_admin_next end_act(struct sw_admin_conn *c)
 {
     struct finding f = {.c = c};
-    enum sw_err err = look(c->admin, &c->wish.key, find_visit, &f);
+    enum sw_err err = sw_admin__look(c->admin, &c->wish.key, find_visit, &f);
     struct sw_write w = {
         .kind = SW_WRITE_DELETE,
         .key = c->wish.key,
@@ -463,6 +462,7 @@ static enum sw_admin_next written(struct sw_admin_conn *c)
             etag(c, c->op.writes[0].ret_version);
         }
         log_session(c, put ? "replaced the value of" : "ended");
+        c->admin->ended[ENDED_SESSION] += !put;
         break;
     case SW_E_CONFLICT: /* somebody else wrote it meanwhile */
         if (put || c->wish.has_match) {
@@ -553,6 +553,12 @@ static void subject_answer(struct sw_admin_conn *c, const char *counted)
     c->answer.large = sw_out_done(&out);
 }
 
+/* What a subject may have: states in the store, sealed ones, tokens. */
+static int64_t longest_s(const struct sw_admin *a)
+{
+    return SW_MAX(a->absolute_s, SW_MAX(a->token_s, a->sealed_s));
+}
+
 static enum sw_admin_next subject_act(struct sw_admin_conn *c)
 {
     struct sw_admin *a = c->admin;
@@ -585,7 +591,7 @@ static enum sw_admin_next subject_act(struct sw_admin_conn *c)
             /* As long as a state that it ends could live: by today's routes, or by yesterday's. Not
              * all of them seen: for ever. */
             .expires_unix_s =
-                x->endless || x->more ? 0 : SW_MAX(now_s(a) + a->absolute_s, x->absolute_unix_s),
+                x->endless || x->more ? 0 : SW_MAX(now_s(a) + longest_s(a), x->absolute_unix_s),
         };
         sw_admin__submit(c, &x->ops[i]);
     }
@@ -604,6 +610,7 @@ static enum sw_admin_next subject_ended(struct sw_admin_conn *c)
     }
     sw_log(SW_LOG_INFO, "admin: ended %zu%s session%s of a subject", x->count,
            x->more ? " or more" : "", x->count == 1 && !x->more ? "" : "s");
+    c->admin->ended[ENDED_SUBJECT]++;
     subject_answer(c, "ended");
     return ADMIN_NEXT_ANSWER;
 }
@@ -628,7 +635,7 @@ enum sw_admin_next sw_admin__begin(struct sw_admin_conn *c)
 {
     if (store_of(c->admin) == NULL) {
         sw_admin__fail(&c->answer, 503,
-                       "there is no store: no route keeps its state in one (`state: session`)",
+                       "there is no store: no route keeps anything in one",
                        "no-store");
         return ADMIN_NEXT_ANSWER;
     }
@@ -675,12 +682,17 @@ enum sw_admin_next sw_admin__act(struct sw_admin_conn *c)
         return sw_admin__import_end(c);
     case ADMIN_SUBJECT:
         return subject_act(c);
+    case ADMIN_TOKEN:
+    case ADMIN_SEALED:
+    case ADMIN_PIN:
+        return sw_admin__note_act(c);
     case ADMIN_NOWHERE:
     case ADMIN_HEALTHZ:
     case ADMIN_READYZ:
     case ADMIN_METRICS:
     case ADMIN_APPS:
     case ADMIN_STATUS:
+    case ADMIN_KEYS:
     case ADMIN_ROLL:
     case ADMIN_DRAIN:
     case ADMIN_UNDRAIN:
@@ -696,6 +708,9 @@ enum sw_admin_next sw_admin__resume(struct sw_admin_conn *c)
     SW_ASSERT(c->flights == 0);
     if (c->endpoint == ADMIN_IMPORT) {
         return sw_admin__import_resume(c);
+    }
+    if (c->endpoint == ADMIN_TOKEN || c->endpoint == ADMIN_SEALED || c->endpoint == ADMIN_PIN) {
+        return sw_admin__note_written(c);
     }
     return c->endpoint == ADMIN_SUBJECT ? subject_ended(c) : written(c);
 }

@@ -67,6 +67,28 @@ static const char *param_subject(struct sw_admin_wish *w, struct sw_slice value)
     return subject_set(w, value, true);
 }
 
+/* An issuer or a jti. */
+static const char *name_set(struct sw_slice value, char text[ADMIN_NAME_MAX], size_t *ret_len)
+{
+    struct sw_out out = sw_out_init(text, ADMIN_NAME_MAX);
+
+    if (!decode(value, true, &out) || out.len == 0) {
+        return "`issuer` and `jti` are 1 to 1024 bytes, percent-encoded";
+    }
+    *ret_len = out.len;
+    return NULL;
+}
+
+static const char *param_issuer(struct sw_admin_wish *w, struct sw_slice value)
+{
+    return name_set(value, w->issuer, &w->issuer_len);
+}
+
+static const char *param_jti(struct sw_admin_wish *w, struct sw_slice value)
+{
+    return name_set(value, w->jti, &w->jti_len);
+}
+
 /* HANDLE, or NAME.HANDLE, or NAME. alone: a subject may be kept under several names. */
 static const char *param_after(struct sw_admin_wish *w, struct sw_slice value)
 {
@@ -118,6 +140,8 @@ static const struct param {
 } params[] = {
 #define READ (SW_BIT(SW_METHOD_GET) | SW_BIT(SW_METHOD_HEAD))
     {SW_S("subject"), param_subject, SW_BIT(ADMIN_SESSIONS) | SW_BIT(ADMIN_SUBJECT), ~0u},
+    {SW_S("issuer"), param_issuer, SW_BIT(ADMIN_TOKEN), ~0u},
+    {SW_S("jti"), param_jti, SW_BIT(ADMIN_TOKEN), ~0u},
     {SW_S("after"), param_after, SW_BIT(ADMIN_SESSIONS) | SW_BIT(ADMIN_EXPORT), READ},
     {SW_S("limit"), param_limit, SW_BIT(ADMIN_SESSIONS), READ},
     {SW_S("mode"), param_mode, SW_BIT(ADMIN_IMPORT), ~0u},
@@ -227,6 +251,16 @@ const char *sw_admin__wish_read(const struct sw_head *h, struct sw_admin_routed 
         w.has_key = sw_admin__handle_read(routed.name, &w.key);
         SW_ASSERT(w.has_key); /* it was routed by that */
     }
+    if (routed.endpoint == ADMIN_SEALED) {
+        bool read = sw_b64url_exact(routed.name, w.sealed_id, sizeof(w.sealed_id)) == SW_OK;
+
+        SW_ASSERT(read); /* likewise */
+    }
+    if (routed.endpoint == ADMIN_PIN) {
+        bool read = sw_admin__pin_read(routed.name, &w.pin_id);
+
+        SW_ASSERT(read);
+    }
     if (routed.endpoint == ADMIN_SUBJECT && routed.name.len > 0) {
         why = subject_set(&w, routed.name, false);
         if (why != NULL) {
@@ -239,6 +273,10 @@ const char *sw_admin__wish_read(const struct sw_head *h, struct sw_admin_routed 
     why = query_read(h->query, routed.endpoint, &w);
     if (why == NULL && routed.endpoint == ADMIN_SUBJECT && !w.has_subject) {
         why = "which subject? /v1/subjects/NAME, or /v1/subjects?subject=NAME";
+    }
+    if (why == NULL && routed.endpoint == ADMIN_TOKEN && (w.issuer_len == 0 || w.jti_len == 0)) {
+        why = "which token? /v1/tokens?issuer=ISSUER&jti=JTI: a jti means something beside its "
+              "issuer only";
     }
     if (why == NULL) {
         why = conditions_read(h, &w);

@@ -3,11 +3,6 @@
 
 #include <stdarg.h>
 
-void sw_out_cstr(struct sw_out *o, const char *str)
-{
-    sw_out_put(o, str, strlen(str));
-}
-
 void sw_out_u64(struct sw_out *o, uint64_t value)
 {
     char digits[20];
@@ -32,15 +27,15 @@ void sw_out_i64(struct sw_out *o, int64_t value)
 
 void sw_out_hex(struct sw_out *o, uint64_t value, unsigned digits)
 {
+    unsigned needed = value == 0 ? 1 : (67u - (unsigned)__builtin_clzll(value)) / 4;
+    unsigned count = SW_MAX(needed, digits);
     char text[16];
-    size_t at = sizeof(text);
 
-    SW_ASSERT(digits <= sizeof(text));
-    do {
-        text[--at] = "0123456789abcdef"[value & 15];
-        value >>= 4;
-    } while (value > 0 || sizeof(text) - at < digits);
-    sw_out_put(o, text + at, sizeof(text) - at);
+    SW_ASSERT(count <= sizeof(text));
+    for (unsigned i = count; i > 0; value >>= 4) {
+        text[--i] = "0123456789abcdef"[value & 15];
+    }
+    sw_out_put(o, text, count);
 }
 
 void sw_out_printf(struct sw_out *o, const char *fmt, ...)

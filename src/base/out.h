@@ -44,7 +44,12 @@ static inline void sw_out_char(struct sw_out *o, char c)
     sw_out_put(o, &c, 1);
 }
 
-void sw_out_cstr(struct sw_out *o, const char *str);
+/* Inline, so that the length of a literal is known. */
+static inline void sw_out_cstr(struct sw_out *o, const char *str)
+{
+    sw_out_put(o, str, strlen(str));
+}
+
 void sw_out_u64(struct sw_out *o, uint64_t value);
 void sw_out_i64(struct sw_out *o, int64_t value);
 /* Lower-case hex without leading zeros; `digits` pads with zeros (0: none). */

@@ -1,11 +1,6 @@
 /* base/slice.c - see slice.h. */
 #include "base/slice.h"
 
-struct sw_slice sw_slice_cstr(const char *str)
-{
-    return (struct sw_slice){str, str == NULL ? 0 : strlen(str)};
-}
-
 static unsigned char lower(char c)
 {
     return (unsigned char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);

@@ -23,8 +23,12 @@ static inline struct sw_slice sw_slice_of(const void *ptr, size_t len)
     return (struct sw_slice){(const char *)ptr, len};
 }
 
-/* A NUL-terminated string as a slice; NULL gives the empty slice. */
-struct sw_slice sw_slice_cstr(const char *str);
+/* A NUL-terminated string as a slice; NULL gives the empty slice. Inline for the sake of literals.
+ */
+static inline struct sw_slice sw_slice_cstr(const char *str)
+{
+    return (struct sw_slice){str, str == NULL ? 0 : strlen(str)};
+}
 
 static inline bool sw_slice_eq(struct sw_slice a, struct sw_slice b)
 {

@@ -2,8 +2,9 @@
  *
  * Room       main.c (dispatch, help), flags.c (the table of flags), load.c (file or flags to
  *            configuration), run.c, demo.c, check.c, print.c, client.c (the admin API and its short
- *            commands), sessions.c (sessions list, show, end, export, import), store.c (the file
- *            behind a store), gateway.c (the entry of the gateway process).
+ *            commands), sessions.c (sessions list, show, end, export, import), revoke.c, store.c
+ *            (the file behind a store), keys.c (the life of keys), gateway.c (the entry of the
+ *            gateway process).
  * May touch  every room: this is the top.
  * Flow       argv -> flags -> configuration -> sw_super_run; or -> admin API -> text.
  *
@@ -39,6 +40,14 @@ enum sw_flag_id {
     FLAG_OUTPUT,
     FLAG_REPLACE,
     FLAG_ENTITY,
+    FLAG_FILE,
+    FLAG_SEED,
+    FLAG_FORCE,
+    FLAG_ISSUER,
+    FLAG_JTI,
+    FLAG_SESSION,
+    FLAG_SEALED,
+    FLAG_PIN,
     FLAG_JSON,
     FLAG_HELP,
     /* of the gateway process */
@@ -49,7 +58,8 @@ enum sw_flag_id {
     FLAG_NAME,
     FLAG_COUNT,
 };
-_Static_assert(FLAG_COUNT <= 32, "a command's flags are bits of one word");
+_Static_assert(FLAG_COUNT <= 64, "a command's flags are bits of one word");
+#define SW_FLAG(id) (1ull << (id))
 
 struct sw_flag {
     const char *name;    /* without the dashes */
@@ -94,7 +104,7 @@ struct sw_command {
     const char *usage;                /* behind the name */
     const char *about;                /* one line */
     const char *more;                 /* for its own help; NULL: nothing */
-    uint32_t flags;                   /* bits of enum sw_flag_id */
+    uint64_t flags;                   /* bits of enum sw_flag_id */
     bool (*is_word)(const char *arg); /* an argument that begins like a flag and is none; or NULL */
     sw_command_fn *run;
     bool hidden;
@@ -104,15 +114,16 @@ struct sw_command {
 int sw_cli__usage_error(const struct sw_command *command, const char *fmt, ...) SW_PRINTF(2, 3);
 
 sw_command_fn sw_cli__run, sw_cli__demo, sw_cli__check, sw_cli__status, sw_cli__roll, sw_cli__drain,
-    sw_cli__undrain, sw_cli__kill, sw_cli__sessions, sw_cli__store, sw_cli__gateway;
+    sw_cli__undrain, sw_cli__kill, sw_cli__sessions, sw_cli__revoke, sw_cli__keys, sw_cli__store,
+    sw_cli__gateway;
 
 /* ---- load.c ---------------------------------------------------------------------------------- */
 
 #define SW_CLI_FLAG_FLAGS                                                                          \
-    (SW_BIT(FLAG_LISTEN) | SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_STORE) | SW_BIT(FLAG_ENGINE) |         \
-     SW_BIT(FLAG_WORKERS) | SW_BIT(FLAG_LOG_LEVEL) | SW_BIT(FLAG_LOG_FORMAT) |                     \
-     SW_BIT(FLAG_ACCESS_LOG))
-#define SW_CLI_APP_FLAGS (SW_BIT(FLAG_STATE) | SW_BIT(FLAG_REPLICAS) | SW_BIT(FLAG_SERVER))
+    (SW_FLAG(FLAG_LISTEN) | SW_FLAG(FLAG_ADMIN) | SW_FLAG(FLAG_STORE) | SW_FLAG(FLAG_ENGINE) |     \
+     SW_FLAG(FLAG_WORKERS) | SW_FLAG(FLAG_LOG_LEVEL) | SW_FLAG(FLAG_LOG_FORMAT) |                  \
+     SW_FLAG(FLAG_ACCESS_LOG))
+#define SW_CLI_APP_FLAGS (SW_FLAG(FLAG_STATE) | SW_FLAG(FLAG_REPLICAS) | SW_FLAG(FLAG_SERVER))
 
 /* A configuration: its text (a file's, or made of flags), and what it says. */
 struct sw_loaded {
@@ -171,6 +182,13 @@ int sw_cli__refused(const struct sw_cli_call *call);
 
 /* 43 characters of base64url: some handles begin with a hyphen. */
 bool sw_cli__is_handle(const char *arg);
+/* name=VALUE of a query, percent-encoded. */
+void sw_cli__query_put(struct sw_out *out, const char *name, const char *value);
+/* The call is answered by 200 and a JSON object; on success free(call->block). An enum sw_exit;
+ * what is wrong was printed. */
+SW_MUST int sw_cli__ask_object(const struct sw_cli_target *t, struct sw_cli_call *call);
+/* The member's text; empty when there is none, or it is null. */
+struct sw_slice sw_cli__member(struct sw_slice object, const char *name);
 
 /* ---- print.c --------------------------------------------------------------------------------- */
 

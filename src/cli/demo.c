@@ -1,4 +1,4 @@
-/* cli/demo.c - `stateway demo`: the bundled shop, three times, behind three placements. */
+/* cli/demo.c - `stateway demo`: the bundled shop, five times, behind the five placements. */
 #include "cli/cli_priv.h"
 
 #include <errno.h>
@@ -70,8 +70,10 @@ static void demo_text(struct sw_out *out, const struct sw_cli_args *a, const str
                     "    health: { path: /healthz }\n"
                     "    drain: { deadline: 3s }\n"
                     "    environment:\n"
-                    "      SHOP_MOUNTS: \"none=/none,sticky=/sticky,session=/session\"\n"
-                    "      SHOP_ALLOW_CRASH: \"1\"\n");
+                    "      SHOP_MOUNTS: \"none=/none,token=/token,sealed=/sealed,"
+                    "session=/session,sticky=/sticky\"\n"
+                    "      SHOP_ALLOW_CRASH: \"1\"\n"
+                    "      SHOP_SHOW_COOKIES: \"1\"\n");
     if (has_admin) {
         pair(out, "  control: { servers: [", d->admin, "] }\n");
     }
@@ -80,6 +82,13 @@ static void demo_text(struct sw_out *out, const struct sw_cli_args *a, const str
                     "      expose: [verdict, instance] }\n"
                     "  - { path: /sticky/*, strip: /sticky, app: shop, state: sticky,\n"
                     "      sticky: { idle: 1h, on-loss: notify }, expose: [verdict, instance] }\n"
+                    "  - { path: /token/*, strip: /token, app: shop, state: token,\n"
+                    "      token: { from: cookie.cart-token, issuer: \"https://shop.example\",\n"
+                    "               audience: [shop], mint: { life: 10m, renew: 5m } },\n"
+                    "      expose: [verdict, instance] }\n"
+                    "  - { path: /sealed/*, strip: /sealed, app: shop, state: sealed,\n"
+                    "      sealed: { cookie: { name: cart-sealed } },\n"
+                    "      expose: [verdict, instance] }\n"
                     "  - { path: /session/*, strip: /session, app: shop, state: session,\n"
                     "      expose: [verdict, instance] }\n"
                     "  - { path: /*, app: shop, state: none, expose: [verdict, instance] }\n");
@@ -100,7 +109,7 @@ static void on_ready(void *arg)
         snprintf(curl, sizeof(curl), "curl -i http://%s", d->listen);
         printf("\nOpen this in a browser:\n\n    http://%s/\n", d->listen);
     }
-    printf("\nOne shop, three instances, three places for its visitors' state. Try:\n"
+    printf("\nOne shop, three instances, five places for its visitors' state. Try:\n"
            "  put things into each cart, then kill or drain an instance, and look again\n"
            "  %s/session/cart\n",
            curl);

@@ -28,13 +28,27 @@ const struct sw_flag sw_cli__flags[FLAG_COUNT] = {
     [FLAG_TOKEN] = {"token", 0, "TOKEN", NULL, false,
                     "the admin API's token (or STATEWAY_ADMIN_TOKEN in the environment)"},
     [FLAG_SUBJECT] = {"subject", 0, "NAME", NULL, false,
-                      "the sessions of that subject, as the app named it"},
+                      "that subject, as the app or the issuer named it"},
     [FLAG_LIMIT] = {"limit", 0, "N", NULL, false, "how many sessions are listed (100)"},
     [FLAG_OUTPUT] = {"output", 'o', "FILE", NULL, false, "write there instead of to stdout"},
     [FLAG_REPLACE] = {"replace", 0, NULL, NULL, false,
                       "import over what is there, instead of refusing to"},
     [FLAG_ENTITY] = {"entity", 0, NULL, NULL, false,
                      "what is ended is an entity, and may be made anew at once"},
+    [FLAG_FILE] = {"file", 0, "FILE", NULL, false, "the file of keys (./state/keys.json)"},
+    [FLAG_SEED] = {"seed", 0, NULL, NULL, false,
+                   "only the first step: several gateways share the file"},
+    [FLAG_FORCE] = {"force", 0, NULL, NULL, false,
+                    "although something made with the key may be alive"},
+    [FLAG_ISSUER] = {"issuer", 0, "ISSUER", NULL, false, "who made that token: its claim iss"},
+    [FLAG_JTI] = {"jti", 0, "JTI", NULL, false,
+                  "the token of that id; -: the whole token is read from stdin"},
+    [FLAG_SESSION] = {"session", 0, "WHICH", NULL, false,
+                      "a session: its handle, or the cookie; -: read from stdin"},
+    [FLAG_SEALED] = {"sealed", 0, "WHICH", NULL, false,
+                     "a sealed state: its id, or the cookie; -: read from stdin"},
+    [FLAG_PIN] = {"pin", 0, "WHICH", NULL, false,
+                  "a sticky visitor: the pin's id, or the cookie; -: read from stdin"},
     [FLAG_JSON] = {"json", 0, NULL, NULL, false, "print JSON, for programs"},
     [FLAG_HELP] = {"help", 'h', NULL, NULL, false, "this text"},
     [FLAG_CONTROL_FD] = {"control-fd", 0, "N", NULL, false, NULL},
@@ -93,7 +107,7 @@ const char *sw_cli__nearest(const char *word, const char *const *list, size_t co
 
 static bool takes(const struct sw_command *command, size_t id)
 {
-    return (command->flags & SW_BIT(id)) != 0;
+    return (command->flags & SW_FLAG(id)) != 0;
 }
 
 static bool unknown(const struct sw_command *command, const char *arg, size_t name_len)

@@ -18,7 +18,7 @@ static const struct sw_command commands[] = {
             "    stateway run --state session -- node server.js\n"
             "    stateway run --state sticky --server 10.0.0.5:8000 --server 10.0.0.6:8000\n"
             "    stateway run -c stateway.yaml --listen 0.0.0.0:80\n",
-        .flags = SW_BIT(FLAG_CONFIG) | SW_CLI_APP_FLAGS | SW_CLI_FLAG_FLAGS,
+        .flags = SW_FLAG(FLAG_CONFIG) | SW_CLI_APP_FLAGS | SW_CLI_FLAG_FLAGS,
         .run = sw_cli__run,
     },
     {
@@ -30,7 +30,7 @@ static const struct sw_command commands[] = {
             "flags of run; with --print they show the file they stand for.\n"
             "\n"
             "    stateway check -c stateway.yaml --explain POST http://shop.example/cart/items\n",
-        .flags = SW_BIT(FLAG_CONFIG) | SW_BIT(FLAG_PRINT) | SW_BIT(FLAG_EXPLAIN) |
+        .flags = SW_FLAG(FLAG_CONFIG) | SW_FLAG(FLAG_PRINT) | SW_FLAG(FLAG_EXPLAIN) |
                  SW_CLI_APP_FLAGS | SW_CLI_FLAG_FLAGS,
         .run = sw_cli__check,
     },
@@ -48,35 +48,35 @@ static const struct sw_command commands[] = {
         .name = "status",
         .usage = "[APP]",
         .about = "the apps and their instances",
-        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .flags = SW_FLAG(FLAG_ADMIN) | SW_FLAG(FLAG_TOKEN) | SW_FLAG(FLAG_CONFIG),
         .run = sw_cli__status,
     },
     {
         .name = "roll",
         .usage = "APP",
         .about = "replace every instance of an app by a new one, one after the other",
-        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .flags = SW_FLAG(FLAG_ADMIN) | SW_FLAG(FLAG_TOKEN) | SW_FLAG(FLAG_CONFIG),
         .run = sw_cli__roll,
     },
     {
         .name = "drain",
         .usage = "APP/N",
         .about = "let an instance keep the visitors bound to it, and send new ones elsewhere",
-        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .flags = SW_FLAG(FLAG_ADMIN) | SW_FLAG(FLAG_TOKEN) | SW_FLAG(FLAG_CONFIG),
         .run = sw_cli__drain,
     },
     {
         .name = "undrain",
         .usage = "APP/N",
         .about = "take a drain back",
-        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .flags = SW_FLAG(FLAG_ADMIN) | SW_FLAG(FLAG_TOKEN) | SW_FLAG(FLAG_CONFIG),
         .run = sw_cli__undrain,
     },
     {
         .name = "kill",
         .usage = "APP/N",
         .about = "kill an instance, as a crash would",
-        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG),
+        .flags = SW_FLAG(FLAG_ADMIN) | SW_FLAG(FLAG_TOKEN) | SW_FLAG(FLAG_CONFIG),
         .run = sw_cli__kill,
     },
     {
@@ -93,33 +93,79 @@ static const struct sw_command commands[] = {
             "\n"
             "A handle names a session and opens none. An import makes what is missing and leaves\n"
             "what is there; FILE may be -, stdin.\n",
-        .flags = SW_BIT(FLAG_ADMIN) | SW_BIT(FLAG_TOKEN) | SW_BIT(FLAG_CONFIG) |
-                 SW_BIT(FLAG_SUBJECT) | SW_BIT(FLAG_LIMIT) | SW_BIT(FLAG_OUTPUT) |
-                 SW_BIT(FLAG_REPLACE) | SW_BIT(FLAG_ENTITY) | SW_BIT(FLAG_JSON),
+        .flags = SW_FLAG(FLAG_ADMIN) | SW_FLAG(FLAG_TOKEN) | SW_FLAG(FLAG_CONFIG) |
+                 SW_FLAG(FLAG_SUBJECT) | SW_FLAG(FLAG_LIMIT) | SW_FLAG(FLAG_OUTPUT) |
+                 SW_FLAG(FLAG_REPLACE) | SW_FLAG(FLAG_ENTITY) | SW_FLAG(FLAG_JSON),
         .is_word = sw_cli__is_handle,
         .run = sw_cli__sessions,
     },
     {
+        .name = "keys",
+        .usage = "list | add | promote ID | retire ID [--force] | rotate [--seed]  [-c FILE]",
+        .about = "the keys that cookies and tokens are made with: a new one, and out with the old",
+        .more =
+            "    stateway keys list -c stateway.yaml     what there is, and what is still used\n"
+            "    stateway keys rotate -c stateway.yaml   a new key makes, the old one still opens\n"
+            "    stateway keys retire 1 -c stateway.yaml    takes it out, when nothing needs it\n"
+            "\n"
+            "Where several gateways share the file, in two steps, so that all know the key before\n"
+            "the first one makes something with it:\n"
+            "\n"
+            "    stateway keys add                       a seed: known, not used to make\n"
+            "    stateway keys promote 2                 some seconds later\n"
+            "\n"
+            "It changes the file, and gateways follow within seconds: no restart, and nobody is\n"
+            "logged out. A retired key takes a promotion back when it is promoted again.\n",
+        .flags = SW_FLAG(FLAG_CONFIG) | SW_FLAG(FLAG_FILE) | SW_FLAG(FLAG_ADMIN) |
+                 SW_FLAG(FLAG_TOKEN) | SW_FLAG(FLAG_SEED) | SW_FLAG(FLAG_FORCE) |
+                 SW_FLAG(FLAG_JSON),
+        .run = sw_cli__keys,
+    },
+    {
+        .name = "revoke",
+        .usage = "--subject NAME | --issuer ISSUER --jti JTI | --jti - | --session WHICH | "
+                 "--sealed WHICH | --pin WHICH",
+        .about = "end what clients carry, before its time",
+        .more =
+            "    stateway revoke --subject alice                 all that alice has: sessions,\n"
+            "                                                    tokens, sealed states\n"
+            "    stateway revoke --issuer https://id.example --jti 7f3a   one token\n"
+            "    stateway revoke --jti -                         one, read whole from stdin\n"
+            "    stateway revoke --session -                     one, by its cookie\n"
+            "    stateway revoke --sealed -                      likewise\n"
+            "    stateway revoke --pin -                         likewise\n"
+            "\n"
+            "It is durable when the command ends, holds from the next request on, and is kept for\n"
+            "as long as what was ended could live. Write - for a cookie or a token: what stands\n"
+            "on a command line can be read by everybody on the machine.\n",
+        .flags = SW_FLAG(FLAG_ADMIN) | SW_FLAG(FLAG_TOKEN) | SW_FLAG(FLAG_CONFIG) |
+                 SW_FLAG(FLAG_SUBJECT) | SW_FLAG(FLAG_ISSUER) | SW_FLAG(FLAG_JTI) |
+                 SW_FLAG(FLAG_SESSION) | SW_FLAG(FLAG_SEALED) | SW_FLAG(FLAG_PIN) |
+                 SW_FLAG(FLAG_JSON),
+        .run = sw_cli__revoke,
+    },
+    {
         .name = "store",
-        .usage = "stat | check | backup FOLDER | compact  [--store lmdb:FOLDER | -c FILE]",
+        .usage = "stat | check | backup FOLDER | compact  [--store STORE | -c FILE]",
         .about = "look at the store's file, check it, copy it, make it small",
         .more =
             "    stateway store stat -c stateway.yaml    what is in it, and how large it is\n"
             "    stateway store check                    reads all of it: is it whole?\n"
             "    stateway store backup /backup/monday    a copy, in a new folder\n"
-            "    stateway store compact                  without free pages and expired records\n"
+            "    stateway store compact                  without what is over\n"
             "\n"
-            "Without a flag it is lmdb:./state. All but compact work while a gateway runs on it.\n"
+            "STORE is lmdb:FOLDER or journal:FOLDER; without a flag it is lmdb:./state.\n"
+            "All but compact work while a gateway runs on it.\n"
             "check ends with 1 when something is damaged, and says what to do.\n",
-        .flags = SW_BIT(FLAG_STORE) | SW_BIT(FLAG_CONFIG),
+        .flags = SW_FLAG(FLAG_STORE) | SW_FLAG(FLAG_CONFIG),
         .run = sw_cli__store,
     },
     {
         .name = "gateway",
         .usage = "",
         .about = "the gateway process; started by the supervisor only",
-        .flags = SW_BIT(FLAG_CONTROL_FD) | SW_BIT(FLAG_CONFIG_FD) | SW_BIT(FLAG_LISTEN_FDS) |
-                 SW_BIT(FLAG_ADMIN_FD) | SW_BIT(FLAG_NAME) | SW_CLI_FLAG_FLAGS,
+        .flags = SW_FLAG(FLAG_CONTROL_FD) | SW_FLAG(FLAG_CONFIG_FD) | SW_FLAG(FLAG_LISTEN_FDS) |
+                 SW_FLAG(FLAG_ADMIN_FD) | SW_FLAG(FLAG_NAME) | SW_CLI_FLAG_FLAGS,
         .run = sw_cli__gateway,
         .hidden = true,
     },
@@ -144,7 +190,7 @@ static void help_flags(const struct sw_command *command)
         const struct sw_flag *f = &sw_cli__flags[id];
         char left[48], letter[8] = "    ";
 
-        if (((command->flags | SW_BIT(FLAG_HELP)) & SW_BIT(id)) == 0 || f->text == NULL) {
+        if (((command->flags | SW_FLAG(FLAG_HELP)) & SW_FLAG(id)) == 0 || f->text == NULL) {
             continue;
         }
         if (f->letter != 0) {

@@ -1,7 +1,7 @@
 /* cli/print.c - `stateway check --print`: a snapshot as the file that would make it. */
 #include "cli/cli_priv.h"
 
-static const char *const placements[] = {"none", "sticky", "session"};
+static const char *const placements[] = {"none", "sticky", "session", "token", "sealed"};
 static const char *const balances[] = {"least", "round-robin", "hash"};
 static const char *const losses[] = {"repin", "fail", "notify"};
 static const char *const concurrencies[] = {"serial", "merge", "cas", "last"};
@@ -97,7 +97,12 @@ static void print_global(const struct sw_config *c)
     printf("store: %.*s:", SW_SARG(c->store_kind));
     printf("%.*s\n", SW_SARG(c->store_path));
     printf("sync: %s\n", syncs[c->sync]);
-    quoted("keys: { file: ", c->keys_file, " }\n");
+    quoted("keys: { file: ", c->keys_file, "");
+    if (c->keys_rotate_s > 0) {
+        duration(", rotate: ", (uint64_t)c->keys_rotate_s * SW_NS_PER_S, " }\n");
+    } else {
+        printf(", rotate: off }\n");
+    }
     printf("engine: %s\n", engines[c->engine]);
     if (c->workers == 0) {
         printf("workers: auto # %u here\n", sw_super_workers_auto());
@@ -122,6 +127,7 @@ static void print_global(const struct sw_config *c)
     size("  replay-buffer: ", c->limits.replay_buffer_bytes, "\n");
     size("  large: ", c->limits.large_bytes, "\n");
     size("  store: ", c->store_map_bytes, "\n");
+    size("  store-memory: ", c->store_memory_bytes, "\n");
 }
 
 static void print_command(const struct sw_config_app *a)
@@ -179,9 +185,23 @@ static void print_cookie(const struct sw_config_cookie *k)
     printf(", same-site: %s, secure: %s }\n", same_sites[k->same_site], secures[k->secure]);
 }
 
+static const char *algorithm(uint8_t alg)
+{
+    switch (alg) {
+    case SW_CONFIG_ALG_ED25519:
+        return "ed25519";
+    case SW_CONFIG_ALG_ES256:
+        return "es256";
+    case SW_CONFIG_ALG_HS256:
+        return "hs256";
+    default:
+        SW_UNREACHABLE();
+    }
+}
+
 static void print_session(const struct sw_config_route *r)
 {
-    static const char *const sources[] = {"cookie", "path.", "header.", "query."};
+    static const char *const sources[] = {"cookie", "path.", "header.", "query.", "claim."};
 
     printf("    session:\n      key: %s%.*s\n", sources[r->session.key_source],
            SW_SARG(r->session.key_name));
@@ -203,6 +223,83 @@ static void print_session(const struct sw_config_route *r)
     if (r->session.alarm.len > 0) {
         quoted("      alarm: ", r->session.alarm, "\n");
     }
+    if (r->session.phantom.on) {
+        quoted("      phantom: { issuer: ", r->session.phantom.issuer, "");
+        quoted(", audience: ", r->session.phantom.audience, "");
+        printf(", algorithm: %s", algorithm(r->session.phantom.alg));
+        duration(", life: ", (uint64_t)r->session.phantom.life_s * SW_NS_PER_S, " }\n");
+    }
+}
+
+static void print_texts(const char *before, const struct sw_slice *list, size_t count,
+                        const char *after)
+{
+    printf("%s[", before);
+    for (size_t i = 0; i < count; i++) {
+        quoted(i > 0 ? ", " : "", list[i], "");
+    }
+    printf("]%s", after);
+}
+
+static void print_claims(const char *before, const struct sw_config_claim *list, size_t count,
+                         const char *after)
+{
+    printf("%s{", before);
+    for (size_t i = 0; i < count; i++) {
+        quoted(i > 0 ? ", " : " ", list[i].name, ": ");
+        quoted("", list[i].value, "");
+    }
+    printf("%s}%s", count > 0 ? " " : "", after);
+}
+
+static void print_mint(const struct sw_config_token *t)
+{
+    printf("      mint: { algorithm: %s", algorithm(t->mint.alg));
+    duration(", life: ", (uint64_t)t->mint.life_s * SW_NS_PER_S, "");
+    duration(", renew: ", (uint64_t)t->mint.renew_s * SW_NS_PER_S, "");
+    duration(", absolute: ", (uint64_t)t->mint.absolute_s * SW_NS_PER_S, "");
+    printf(", deliver: %s }\n", t->mint.deliver == SW_DELIVER_COOKIE ? "cookie" : "header");
+}
+
+static void print_token(const struct sw_config *c, const struct sw_config_token *t)
+{
+    printf("    token:\n      from: %s%.*s\n", t->from_cookie ? "cookie." : "bearer",
+           t->from_cookie ? (int)t->cookie.name.len : 0, t->cookie.name.ptr);
+    if (t->from_cookie) {
+        quoted("      cookie: { path: ", t->cookie.path, "");
+        printf(", same-site: %s, secure: %s }\n", same_sites[t->cookie.same_site],
+               secures[t->cookie.secure]);
+    }
+    if (t->keyset < c->keyset_count) {
+        quoted("      keys: ", c->keysets[t->keyset].source, "\n");
+    }
+    quoted("      issuer: ", t->issuer, "\n");
+    print_texts("      audience: ", t->audiences, t->audience_count, "\n");
+    if (t->typ.len > 0) {
+        quoted("      type: ", t->typ, "\n");
+    }
+    print_texts("      require: { scope: ", t->scopes, t->scope_count, "");
+    print_claims(", claims: ", t->claims, t->claim_count, " }\n");
+    print_claims("      headers: ", t->headers, t->header_count, "\n");
+    duration("      skew: ", (uint64_t)t->skew_s * SW_NS_PER_S, "\n");
+    if (t->age_s_max > 0) {
+        duration("      max-age: ", (uint64_t)t->age_s_max * SW_NS_PER_S, "\n");
+    }
+    printf("      required: %s\n", t->required ? "on" : "off");
+    if (t->mint.on) {
+        print_mint(t);
+    }
+}
+
+static void print_sealed(const struct sw_config_route *r)
+{
+    printf("    sealed:\n");
+    print_cookie(&r->sealed.cookie);
+    duration("      idle: ", (uint64_t)r->sealed.idle_s * SW_NS_PER_S, "\n");
+    duration("      absolute: ", (uint64_t)r->sealed.absolute_s * SW_NS_PER_S, "\n");
+    printf("      oversize: %s\n      replay-guard: %s\n",
+           r->sealed.oversize == SW_OVERSIZE_SPILL ? "spill" : "refuse",
+           r->sealed.replay_guard ? "on" : "off");
 }
 
 static void print_idempotency(const struct sw_config_route *r)
@@ -245,8 +342,18 @@ static void print_route(const struct sw_config *c, const struct sw_config_route 
         quoted("    strip: ", r->strip, "\n");
     }
     printf("    state: %s\n", placements[r->placement]);
-    if (r->placement == SW_PLACE_SESSION) {
+    if (r->moved_from != SW_PLACE_NONE) {
+        printf("    moved-from: %s\n", placements[r->moved_from]);
+    }
+    if (r->placement == SW_PLACE_SESSION || r->moved_from == SW_PLACE_SESSION ||
+        (r->placement == SW_PLACE_SEALED && r->sealed.oversize == SW_OVERSIZE_SPILL)) {
         print_session(r);
+    }
+    if (r->token.on) {
+        print_token(c, &r->token);
+    }
+    if (r->placement == SW_PLACE_SEALED || r->moved_from == SW_PLACE_SEALED) {
+        print_sealed(r);
     }
     if (r->placement == SW_PLACE_STICKY) {
         printf("    sticky:\n");

@@ -47,8 +47,7 @@ static int not_understood(void)
     return SW_EXIT_FAILED;
 }
 
-/* The member's text; empty when there is none, or it is null. */
-static struct sw_slice member(struct sw_slice object, const char *name)
+struct sw_slice sw_cli__member(struct sw_slice object, const char *name)
 {
     struct sw_slice value;
 
@@ -70,7 +69,7 @@ static int64_t number(struct sw_slice object, const char *name)
 {
     uint64_t n = 0;
 
-    return sw_slice_u64(member(object, name), &n) && n <= INT64_MAX ? (int64_t)n : 0;
+    return sw_slice_u64(sw_cli__member(object, name), &n) && n <= INT64_MAX ? (int64_t)n : 0;
 }
 
 /* For a terminal: what an app chose as a name must not move its cursor. */
@@ -86,7 +85,7 @@ static void printable(char *text)
 static void subject_text(struct sw_slice object, char *text, size_t size)
 {
     struct sw_out out = sw_out_init(text, size - 1);
-    struct sw_slice subject = member(object, "subject");
+    struct sw_slice subject = sw_cli__member(object, "subject");
 
     if (subject.len == 0) {
         sw_out_char(&out, '-');
@@ -122,8 +121,7 @@ static const char *when(int64_t unix_s, int64_t now_s, char text[TIME_CHARS])
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-/* name=VALUE of a query, percent-encoded. */
-static void query_put(struct sw_out *out, const char *name, const char *value)
+void sw_cli__query_put(struct sw_out *out, const char *name, const char *value)
 {
     sw_out_printf(out, "%s=", name);
     for (const char *p = value; *p != '\0'; p++) {
@@ -162,8 +160,7 @@ static bool is_object(const struct sw_cli_call *call)
     return checked.err == SW_OK && checked.type == SW_JSON_OBJECT;
 }
 
-/* The same, and the answer is a JSON object. */
-static int ask_object(const struct sw_cli_target *t, struct sw_cli_call *call)
+int sw_cli__ask_object(const struct sw_cli_target *t, struct sw_cli_call *call)
 {
     int code = ask(t, call);
 
@@ -186,7 +183,7 @@ struct listing {
 static void entry_print(const struct listing *l, struct sw_slice entry)
 {
     char subject[512], touched[TIME_CHARS], expires[TIME_CHARS], alarm[TIME_CHARS];
-    struct sw_slice handle = inside(member(entry, "handle"));
+    struct sw_slice handle = inside(sw_cli__member(entry, "handle"));
     int64_t now = (int64_t)time(NULL), due = number(entry, "due_ms");
 
     if (sw_cli__has(l->args, FLAG_JSON)) {
@@ -196,7 +193,7 @@ static void entry_print(const struct listing *l, struct sw_slice entry)
     subject_text(entry, subject, sizeof(subject));
     printf("%-43.*s  %-*s %8lld%c %9s %9s  %s\n", SW_SARG(handle), SUBJECT_CHARS, subject,
            (long long)number(entry, "size"),
-           sw_slice_eq(member(entry, "sealed"), SW_S("true")) ? '*' : ' ',
+           sw_slice_eq(sw_cli__member(entry, "sealed"), SW_S("true")) ? '*' : ' ',
            when(number(entry, "touched"), now, touched),
            when(number(entry, "expires"), now, expires),
            due == 0 ? "-" : when(due / 1000, now, alarm));
@@ -215,19 +212,19 @@ static int list_page(const struct sw_cli_target *t, struct listing *l)
                   (uint64_t)SW_MIN(l->limit - l->count, (uint64_t)PAGE_ENTRIES));
     if (sw_cli__has(l->args, FLAG_SUBJECT)) {
         sw_out_char(&out, '&');
-        query_put(&out, "subject", l->args->values[FLAG_SUBJECT]);
+        sw_cli__query_put(&out, "subject", l->args->values[FLAG_SUBJECT]);
     }
     if (l->after[0] != '\0') {
         sw_out_printf(&out, "&after=%s", l->after);
     }
     SW_ASSERT(!out.overflowed); /* a subject of 255 bytes, checked */
     path[out.len] = '\0';
-    code = ask_object(t, &call);
+    code = sw_cli__ask_object(t, &call);
     if (code != SW_EXIT_OK) {
         return code;
     }
-    list = member(call.answer, "sessions");
-    after = inside(member(call.answer, "after"));
+    list = sw_cli__member(call.answer, "sessions");
+    after = inside(sw_cli__member(call.answer, "after"));
     it = sw_json_iter(list);
     while (sw_json_next(&it, &name, &entry)) {
         entry_print(l, entry);
@@ -282,13 +279,13 @@ static void show_time(const char *label, int64_t unix_s)
 
 static void show_print(struct sw_slice r)
 {
-    struct sw_slice value = member(r, "value");
+    struct sw_slice value = sw_cli__member(r, "value");
     char subject[512];
 
     subject_text(r, subject, sizeof(subject));
-    printf("handle    %.*s\n", SW_SARG(inside(member(r, "handle"))));
+    printf("handle    %.*s\n", SW_SARG(inside(sw_cli__member(r, "handle"))));
     printf("subject   %s\n", subject);
-    printf("version   %.*s\n", SW_SARG(inside(member(r, "version"))));
+    printf("version   %.*s\n", SW_SARG(inside(sw_cli__member(r, "version"))));
     show_time("created", number(r, "created"));
     show_time("touched", number(r, "touched"));
     show_time("expires", number(r, "expires"));
@@ -350,10 +347,10 @@ static int end_subject(const struct sw_cli_args *a, const struct sw_cli_target *
     int code;
 
     sw_out_lit(&out, "/v1/subjects?");
-    query_put(&out, "subject", a->values[FLAG_SUBJECT]);
+    sw_cli__query_put(&out, "subject", a->values[FLAG_SUBJECT]);
     SW_ASSERT(!out.overflowed);
     path[out.len] = '\0';
-    code = ask_object(t, &call);
+    code = sw_cli__ask_object(t, &call);
     if (code != SW_EXIT_OK) {
         return code;
     }
@@ -363,7 +360,7 @@ static int end_subject(const struct sw_cli_args *a, const struct sw_cli_target *
         printf("%.*s", SW_SARG(call.answer));
     } else {
         printf("%s: ended %lld%s session%s\n", subject, ended,
-               sw_slice_eq(member(call.answer, "more"), SW_S("true")) ? " or more" : "",
+               sw_slice_eq(sw_cli__member(call.answer, "more"), SW_S("true")) ? " or more" : "",
                ended == 1 ? "" : "s");
     }
     free(call.block);
@@ -496,7 +493,7 @@ static int sessions_export(const struct sw_cli_args *a, const struct sw_cli_targ
 static int import_print(const struct sw_cli_args *a, const struct sw_cli_call *call,
                         const char *name)
 {
-    struct sw_slice errors = member(call->answer, "errors"), one, key;
+    struct sw_slice errors = sw_cli__member(call->answer, "errors"), one, key;
     struct sw_json_iter it = sw_json_iter(errors);
     long long failed = (long long)number(call->answer, "failed"), told = 0;
     char text[512];
@@ -508,7 +505,7 @@ static int import_print(const struct sw_cli_args *a, const struct sw_cli_call *c
     while (sw_json_next(&it, &key, &one)) {
         struct sw_out out = sw_out_init(text, sizeof(text) - 1);
 
-        if (!sw_json_unquote(member(one, "error"), &out)) {
+        if (!sw_json_unquote(sw_cli__member(one, "error"), &out)) {
             out.len = 0;
         }
         text[out.len] = '\0';
@@ -548,7 +545,7 @@ static int sessions_import(const struct sw_cli_args *a, const struct sw_cli_targ
         return SW_EXIT_FAILED;
     }
     if (sw_cli__call(t, &call)) {
-        if (is_object(&call) && member(call.answer, "created").len > 0) {
+        if (is_object(&call) && sw_cli__member(call.answer, "created").len > 0) {
             code = import_print(a, &call, from_stdin ? "stdin" : a->words[1]);
         } else {
             code = call.status == 200 ? not_understood() : sw_cli__refused(&call);
@@ -566,13 +563,13 @@ static int sessions_import(const struct sw_cli_args *a, const struct sw_cli_targ
 static const struct {
     const char *name;
     int (*run)(const struct sw_cli_args *a, const struct sw_cli_target *t);
-    uint32_t flags; /* besides those that all take */
+    uint64_t flags; /* besides those that all take */
 } verbs[] = {
-    {"list", sessions_list, SW_BIT(FLAG_SUBJECT) | SW_BIT(FLAG_LIMIT)},
+    {"list", sessions_list, SW_FLAG(FLAG_SUBJECT) | SW_FLAG(FLAG_LIMIT)},
     {"show", sessions_show, 0},
-    {"end", sessions_end, SW_BIT(FLAG_SUBJECT) | SW_BIT(FLAG_ENTITY)},
-    {"export", sessions_export, SW_BIT(FLAG_OUTPUT)},
-    {"import", sessions_import, SW_BIT(FLAG_REPLACE)},
+    {"end", sessions_end, SW_FLAG(FLAG_SUBJECT) | SW_FLAG(FLAG_ENTITY)},
+    {"export", sessions_export, SW_FLAG(FLAG_OUTPUT)},
+    {"import", sessions_import, SW_FLAG(FLAG_REPLACE)},
 };
 
 /* The index in verbs; SW_COUNTOF(verbs): a complaint was printed. */
@@ -600,11 +597,11 @@ static size_t verb_find(const struct sw_cli_args *a)
 
 static bool flags_fit(const struct sw_cli_args *a, size_t verb)
 {
-    static const uint32_t own = SW_BIT(FLAG_SUBJECT) | SW_BIT(FLAG_LIMIT) | SW_BIT(FLAG_OUTPUT) |
-                                SW_BIT(FLAG_REPLACE) | SW_BIT(FLAG_ENTITY);
+    static const uint64_t own = SW_FLAG(FLAG_SUBJECT) | SW_FLAG(FLAG_LIMIT) | SW_FLAG(FLAG_OUTPUT) |
+                                SW_FLAG(FLAG_REPLACE) | SW_FLAG(FLAG_ENTITY);
 
     for (size_t id = 0; id < FLAG_COUNT; id++) {
-        if (a->values[id] != NULL && (own & ~verbs[verb].flags & SW_BIT(id)) != 0) {
+        if (a->values[id] != NULL && (own & ~verbs[verb].flags & SW_FLAG(id)) != 0) {
             (void)sw_cli__usage_error(a->command, "--%s does not go with %s",
                                       sw_cli__flags[id].name, verbs[verb].name);
             return false;

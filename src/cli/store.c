@@ -1,6 +1,7 @@
-/* cli/store.c - `stateway store`: the file behind a store, looked at, checked, copied, made small.
+/* cli/store.c - `stateway store`: the files behind a store, looked at, checked, copied, made small.
  *
- * Works on the file itself, not through the admin API; beside a running gateway too (but compact).
+ * Works on the files themselves, not through the admin API; beside a running gateway too (but
+ * compact).
  */
 #include "cli/cli_priv.h"
 
@@ -13,13 +14,38 @@
 
 /* ---- which store ----------------------------------------------------------------------------- */
 
+struct kind {
+    struct sw_slice prefix;
+    enum sw_err (*check)(struct sw_slice path, bool quick,
+                         void (*complain)(void *arg, const char *text), void *arg,
+                         struct sw_store_checked *ret_checked, const char **ret_why);
+    enum sw_err (*backup)(struct sw_slice path, struct sw_slice to, const char **ret_why);
+    enum sw_err (*compact)(struct sw_slice path, uint64_t *ret_before_bytes,
+                           uint64_t *ret_after_bytes, const char **ret_why);
+    const char *restore; /* how a backup is put back */
+    bool log;            /* what is not live is old, and not free */
+};
+static const struct kind kinds[] = {
+    {SW_S("lmdb:"), sw_store_lmdb_check, sw_store_lmdb_backup, sw_store_lmdb_compact,
+     "put data.mdb in the place of the store's", false},
+    {SW_S("journal:"), sw_store_journal_check, sw_store_journal_backup, sw_store_journal_compact,
+     "put the copy's *.journal files in the place of all of the store's", true},
+};
+
+/* A store that is worked on. */
+struct place {
+    const struct kind *kind;
+    struct sw_slice path;
+    char room[4096];
+};
+
 static int no_file(const struct sw_cli_args *a)
 {
     return sw_cli__usage_error(a->command, "a store in memory has no file");
 }
 
-/* The folder of --store, else of the configuration's store; in room. */
-static int store_find(const struct sw_cli_args *a, char room[4096], struct sw_slice *ret_path)
+/* That of --store, else the configuration's. */
+static int store_find(const struct sw_cli_args *a, struct place *ret_place)
 {
     struct sw_cli_args file_args = {.command = a->command};
     struct sw_slice text = SW_S("lmdb:" STORE_DEFAULT);
@@ -35,21 +61,26 @@ static int store_find(const struct sw_cli_args *a, char room[4096], struct sw_sl
         if (code != SW_EXIT_OK) {
             return code;
         }
-        n = snprintf(room, 4096, "%.*s:%.*s", SW_SARG(l.config->store_kind),
-                     SW_SARG(l.config->store_path));
+        n = snprintf(ret_place->room, sizeof(ret_place->room), "%.*s:%.*s",
+                     SW_SARG(l.config->store_kind), SW_SARG(l.config->store_path));
         sw_cli__loaded_fini(&l);
-        SW_ASSERT(n > 0 && n < 4096); /* the schema's limit of a path is lower */
-        text = sw_slice_cstr(room);
+        SW_ASSERT(n > 0 && (size_t)n < sizeof(ret_place->room)); /* the schema's limit is lower */
+        text = sw_slice_cstr(ret_place->room);
     }
     if (sw_slice_starts(text, SW_S("memory:"))) {
         return no_file(a);
     }
-    if (!sw_slice_starts(text, SW_S("lmdb:")) || text.len == 5) {
-        return sw_cli__usage_error(a->command, "this works on lmdb:FOLDER, not on \"%.*s\"",
-                                   SW_SARG(text));
+    for (size_t i = 0; i < SW_COUNTOF(kinds); i++) {
+        struct sw_slice prefix = kinds[i].prefix;
+
+        if (sw_slice_starts(text, prefix) && text.len > prefix.len) {
+            ret_place->kind = &kinds[i];
+            ret_place->path = sw_slice_tail(text, prefix.len);
+            return SW_EXIT_OK;
+        }
     }
-    *ret_path = sw_slice_tail(text, 5);
-    return SW_EXIT_OK;
+    return sw_cli__usage_error(
+        a->command, "this works on lmdb:FOLDER and journal:FOLDER, not on \"%.*s\"", SW_SARG(text));
 }
 
 /* ---- text for people ------------------------------------------------------------------------- */
@@ -94,16 +125,23 @@ static void row(const char *name, uint64_t n)
     printf("%-18s %" PRIu64 "\n", name, n);
 }
 
-static void print_stat(struct sw_slice path, const struct sw_store_checked *c)
+static void print_stat(const struct place *at, const struct sw_store_checked *c)
 {
-    printf("%-18s %.*s\n", "store", SW_SARG(path));
+    const char *rest = at->kind->log ? "over, or not used yet" : "free for new records";
+
+    printf("%-18s %.*s\n", "store", SW_SARG(at->path));
     printf("%-18s %u, made %s\n", "format", c->format, time_of(c->made_unix_s).text);
     row("records", c->records);
     row("  with a subject", c->subjects);
     row("  with a due time", c->due);
     row("cut-offs", c->cutoffs);
-    printf("%-18s %s on the disk: %s in use, %s free for new records\n", "file",
-           size_of(c->file_bytes).text, size_of(c->used_bytes).text, size_of(c->free_bytes).text);
+    printf("%-18s %s on the disk: %s in use, %s %s\n", "file", size_of(c->file_bytes).text,
+           size_of(c->used_bytes).text, size_of(c->free_bytes).text, rest);
+    if (at->kind->log) {
+        row("  segments", c->segments);
+        printf("%-18s %s when it is open (limits.store-memory)\n", "memory",
+               size_of(c->memory_bytes).text);
+    }
 }
 
 static void print_kinds(const struct sw_store_checked *c)
@@ -131,62 +169,66 @@ static int failed(const struct sw_cli_args *a, const char *why)
 
 /* ---- the four -------------------------------------------------------------------------------- */
 
-static int run_stat(const struct sw_cli_args *a, struct sw_slice path)
+static int run_stat(const struct sw_cli_args *a, const struct place *at)
 {
     struct sw_store_checked c;
     const char *why = "";
 
-    if (sw_store_lmdb_check(path, true, complain, NULL, &c, &why) != SW_OK) {
+    if (at->kind->check(at->path, true, complain, NULL, &c, &why) != SW_OK) {
         return failed(a, why);
     }
-    print_stat(path, &c);
+    print_stat(at, &c);
     return SW_EXIT_OK;
 }
 
-static int run_check(const struct sw_cli_args *a, struct sw_slice path)
+static int run_check(const struct sw_cli_args *a, const struct place *at)
 {
     struct sw_store_checked c;
     const char *why = "";
-    enum sw_err err = sw_store_lmdb_check(path, false, complain, NULL, &c, &why);
+    enum sw_err err = at->kind->check(at->path, false, complain, NULL, &c, &why);
 
     if (c.format != 0) { /* it could be opened */
-        print_stat(path, &c);
+        print_stat(at, &c);
         print_kinds(&c);
-        row("damaged records", c.bad_records);
-        row("wrong entries", c.bad_index);
+        row(at->kind->log ? "damaged frames" : "damaged records", c.bad_records);
+        if (!at->kind->log) {
+            row("wrong entries", c.bad_index);
+        }
     }
     if (err != SW_OK) {
         return failed(a, why);
     }
-    printf("whole: every record and every entry of its indexes is as it should be\n");
+    printf("whole: every %s is as it should be\n",
+           at->kind->log ? "frame of its log" : "record and every entry of its indexes");
     return SW_EXIT_OK;
 }
 
-static int run_compact(const struct sw_cli_args *a, struct sw_slice path)
+static int run_compact(const struct sw_cli_args *a, const struct place *at)
 {
     uint64_t before = 0, after = 0;
     const char *why = "";
 
-    if (sw_store_lmdb_compact(path, &before, &after, &why) != SW_OK) {
+    if (at->kind->compact(at->path, &before, &after, &why) != SW_OK) {
         return failed(a, why);
     }
-    printf("%.*s: %s before, %s now\n", SW_SARG(path), size_of(before).text, size_of(after).text);
+    printf("%.*s: %s before, %s now\n", SW_SARG(at->path), size_of(before).text,
+           size_of(after).text);
     return SW_EXIT_OK;
 }
 
-static int run_backup(const struct sw_cli_args *a, struct sw_slice path)
+static int run_backup(const struct sw_cli_args *a, const struct place *at)
 {
     struct sw_slice to = sw_slice_cstr(a->words[1]);
     struct sw_store_checked c;
     const char *why = "";
 
-    if (sw_store_lmdb_backup(path, to, &why) != SW_OK ||
-        sw_store_lmdb_check(to, true, complain, NULL, &c, &why) != SW_OK) {
+    if (at->kind->backup(at->path, to, &why) != SW_OK ||
+        at->kind->check(to, true, complain, NULL, &c, &why) != SW_OK) {
         return failed(a, why);
     }
-    printf("%.*s: %" PRIu64 " records, %s. To restore it stop the gateway, and put data.mdb in the "
-           "place of the store's. The file of keys (keys.json) is not in it.\n",
-           SW_SARG(to), c.records, size_of(c.used_bytes).text);
+    printf("%.*s: %" PRIu64 " records, %s. To restore it stop the gateway, and %s. The file of "
+           "keys (keys.json) is not in it.\n",
+           SW_SARG(to), c.records, size_of(c.used_bytes).text, at->kind->restore);
     return SW_EXIT_OK;
 }
 
@@ -195,7 +237,7 @@ int sw_cli__store(const struct sw_cli_args *args)
     static const struct {
         const char *name, *takes;
         size_t words;
-        int (*run)(const struct sw_cli_args *a, struct sw_slice path);
+        int (*run)(const struct sw_cli_args *a, const struct place *at);
     } verbs[] = {
         {"stat", "", 1, run_stat},
         {"check", "", 1, run_check},
@@ -203,8 +245,7 @@ int sw_cli__store(const struct sw_cli_args *args)
         {"compact", "", 1, run_compact},
     };
     const char *names[SW_COUNTOF(verbs)], *near;
-    struct sw_slice path;
-    char room[4096];
+    struct place at;
     int code;
 
     if (args->word_count == 0) {
@@ -219,8 +260,8 @@ int sw_cli__store(const struct sw_cli_args *args)
             return sw_cli__usage_error(args->command, "%s takes%s", verbs[i].name,
                                        verbs[i].words == 1 ? " no word behind it" : verbs[i].takes);
         }
-        code = store_find(args, room, &path);
-        return code == SW_EXIT_OK ? verbs[i].run(args, path) : code;
+        code = store_find(args, &at);
+        return code == SW_EXIT_OK ? verbs[i].run(args, &at) : code;
     }
     near = sw_cli__nearest(args->words[0], names, SW_COUNTOF(names));
     return near != NULL

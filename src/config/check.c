@@ -4,7 +4,7 @@
  * written `absolute`); two written keys that contradict are an error. A node that was complained
  * about already is left alone.
  */
-#include "config/config_priv.h"
+#include "config/check_priv.h"
 
 /* The node of a key by its place: get(node, "session", "cookie"). */
 static struct sw_node *get2(const struct sw_node *n, const char *a, const char *b)
@@ -16,23 +16,6 @@ static struct sw_node *get3(const struct sw_node *n, const char *a, const char *
 {
     return sw_node__get(get2(n, a, b), c);
 }
-
-static bool fine(const struct sw_node *n)
-{
-    return n != NULL && !n->bad;
-}
-
-static bool broken(const struct sw_node *n)
-{
-    return n != NULL && n->bad;
-}
-
-/* A complaint about a key as such, not about its value. */
-#define BAD_KEY(x, n, ...)                                                                         \
-    do {                                                                                           \
-        (n)->bad = true;                                                                           \
-        sw_config__error((x)->errors, (n)->key_line, (n)->key_column, __VA_ARGS__);                \
-    } while (0)
 
 /* ---- flags
  * --------------------------------------------------------------------------------------- */
@@ -288,8 +271,7 @@ static void check_app(struct sw_config_ctx *x, struct sw_config_app *app, const 
 /* ---- routes
  * -------------------------------------------------------------------------------------- */
 
-/* Does a path prefix cover all of what lies at or below another? Both without the last slash. */
-static bool covers(struct sw_slice prefix, struct sw_slice path)
+bool sw_check__covers(struct sw_slice prefix, struct sw_slice path)
 {
     if (prefix.len == 1) {
         return true; /* "/" */
@@ -297,9 +279,7 @@ static bool covers(struct sw_slice prefix, struct sw_slice path)
     return sw_slice_starts(path, prefix) && (path.len == prefix.len || path.ptr[prefix.len] == '/');
 }
 
-/* The literal beginning of a pattern, whole segments: "/cart" of "/cart/{id}/" and of "/cart/ *".
- */
-static struct sw_slice literal(struct sw_slice pattern)
+struct sw_slice sw_check__literal(struct sw_slice pattern)
 {
     size_t star = sw_slice_find(pattern, '*'), brace = sw_slice_find(pattern, '{');
     size_t end = SW_MIN(star, brace);
@@ -310,30 +290,8 @@ static struct sw_slice literal(struct sw_slice pattern)
     return sw_slice_head(pattern, end > 0 ? end : 1);
 }
 
-static void check_cookie(struct sw_config_ctx *x, const struct sw_config_route *r,
-                         const struct sw_config_cookie *cookie, const struct sw_node *map,
-                         struct sw_node *route)
-{
-    struct sw_node *path = sw_node__get(map, "path"), *same_site = sw_node__get(map, "same-site");
-
-    if (fine(path) && fine(sw_node__get(route, "path")) &&
-        !covers(cookie->path, literal(r->path))) {
-        sw_schema__bad(
-            x, path,
-            "a browser would not send a cookie with the path `%.*s` to all of `%.*s`; write / or "
-            "the beginning of the route's path",
-            SW_QARG(cookie->path), SW_QARG(r->path));
-    }
-    if (fine(same_site) && cookie->same_site == 2 && cookie->secure != SW_SECURE_YES &&
-        !broken(sw_node__get(map, "secure"))) {
-        sw_schema__bad(x, same_site,
-                       "`same-site: none` without HTTPS is thrown away by browsers; add `secure: "
-                       "yes` (with HTTPS in front), or use lax");
-    }
-}
-
-static void check_lives(struct sw_config_ctx *x, struct sw_node *map, int64_t *idle_s,
-                        int64_t *absolute_s)
+void sw_check__lives(struct sw_config_ctx *x, struct sw_node *map, int64_t *idle_s,
+                      int64_t *absolute_s)
 {
     struct sw_node *idle = sw_node__get(map, "idle"), *absolute = sw_node__get(map, "absolute");
 
@@ -420,7 +378,8 @@ static void check_idempotency(struct sw_config_ctx *x, struct sw_config_route *r
     struct sw_node *wait = get2(n, "idempotency", "wait");
     struct sw_node *answer = get2(n, "idempotency", "max-answer");
     char text[SW_UNITS_TEXT_MAX];
-    bool visitor = r->placement == SW_PLACE_SESSION && r->session.key_source == SW_KEY_COOKIE;
+    bool visitor = r->placement == SW_PLACE_SEALED ||
+                   (r->placement == SW_PLACE_SESSION && r->session.key_source == SW_KEY_COOKIE);
 
     if (r->idempotency.mode == SW_IDEM_OFF) {
         return;
@@ -428,8 +387,8 @@ static void check_idempotency(struct sw_config_ctx *x, struct sw_config_route *r
     if (fine(who)) {
         if (r->idempotency.principal == SW_IDEM_PRINCIPAL_VISITOR && !visitor) {
             BAD_KEY(x, who,
-                    "`principal: visitor` needs `state: session` with `key: cookie`; write "
-                    "header.NAME or address");
+                    "`principal: visitor` needs `state: session` with `key: cookie`, or `state: "
+                    "sealed`; write header.NAME or address");
         }
     } else if (!visitor) {
         r->idempotency.principal = SW_IDEM_PRINCIPAL_HEADER;
@@ -464,9 +423,9 @@ static void check_session(struct sw_config_ctx *x, struct sw_config_route *r, st
         BAD_KEY(x, cookie, "`cookie` is not used with `key: %.*s`; take one out",
                 SW_QARG(key->text));
     } else {
-        check_cookie(x, r, &r->session.cookie, cookie, n);
+        sw_check__cookie(x, r, &r->session.cookie, cookie, n);
     }
-    check_lives(x, map, &r->session.idle_s, &r->session.absolute_s);
+    sw_check__lives(x, map, &r->session.idle_s, &r->session.absolute_s);
     check_sizes(x, r, map);
     check_entity(x, r, map);
     if (fine(wait) && !broken(get2(x->root, "timeouts", "exchange")) &&
@@ -495,29 +454,54 @@ static uint64_t route_ident(const struct sw_config_ctx *x, const struct sw_confi
     return h;
 }
 
+/* A cookie nobody named is named after its app. */
+static void default_name(struct sw_config_ctx *x, const struct sw_config_route *r,
+                         const char *prefix, struct sw_config_cookie *cookie)
+{
+    struct sw_slice name;
+
+    if (cookie->name.len > 0) {
+        return;
+    }
+    name = sw_arena_printf(x->arena, "%s%.*s%c", prefix, SW_SARG(x->config->apps[r->app].name),
+                           '\0');
+    if (name.len > 0) {
+        cookie->name = sw_slice_head(name, name.len - 1);
+    }
+}
+
+/* Are there states in the store by the `session` section, as what the route is or was? */
+static bool keeps_session(const struct sw_config_route *r)
+{
+    return r->placement == SW_PLACE_SESSION || r->moved_from == SW_PLACE_SESSION ||
+           (r->placement == SW_PLACE_SEALED && r->sealed.oversize == SW_OVERSIZE_SPILL);
+}
+
 static void check_route(struct sw_config_ctx *x, struct sw_config_route *r, struct sw_node *n)
 {
     struct sw_node *path = sw_node__get(n, "path"), *strip = sw_node__get(n, "strip");
     struct sw_node *session = sw_node__get(n, "session"), *sticky = sw_node__get(n, "sticky");
+    struct sw_node *sealed = sw_node__get(n, "sealed");
 
-    if (fine(strip) && fine(path) && !covers(r->strip, literal(r->path))) {
+    if (fine(strip) && fine(path) && !sw_check__covers(r->strip, sw_check__literal(r->path))) {
         sw_schema__bad(x, strip,
                        "`strip: %.*s` is no beginning of the route's path `%.*s` (whole segments, "
                        "without {name} and *)",
                        SW_QARG(r->strip), SW_QARG(r->path));
     }
-    if (r->sticky.cookie.name.len == 0 && fine(sw_node__get(n, "app"))) {
-        struct sw_slice name =
-            sw_arena_printf(x->arena, "pin-%.*s%c", SW_SARG(x->config->apps[r->app].name), '\0');
-
-        if (name.len > 0) {
-            r->sticky.cookie.name = sw_slice_head(name, name.len - 1);
-        }
+    if (fine(sw_node__get(n, "app"))) {
+        default_name(x, r, "pin-", &r->sticky.cookie);
+        default_name(x, r, "state-", &r->sealed.cookie);
     }
     if (!broken(sw_node__get(n, "state"))) {
-        if (session != NULL && r->placement != SW_PLACE_SESSION) {
+        if (session != NULL && !keeps_session(r)) {
             BAD_KEY(x, session,
                     "`session` says nothing without `state: session`; add that or take it out");
+        }
+        if (sealed != NULL && r->placement != SW_PLACE_SEALED &&
+            r->moved_from != SW_PLACE_SEALED) {
+            BAD_KEY(x, sealed,
+                    "`sealed` says nothing without `state: sealed`; add that or take it out");
         }
         if (sticky != NULL && r->placement != SW_PLACE_STICKY) {
             BAD_KEY(x, sticky,
@@ -527,120 +511,9 @@ static void check_route(struct sw_config_ctx *x, struct sw_config_route *r, stru
     check_session(x, r, n);
     check_idempotency(x, r, n);
     r->ident = route_ident(x, r);
-    check_cookie(x, r, &r->sticky.cookie, sw_node__get(sticky, "cookie"), n);
-    check_lives(x, sticky, &r->sticky.idle_s, &r->sticky.absolute_s);
-}
-
-/* ---- cookies of several routes
- * ------------------------------------------------------------------- */
-
-static const struct sw_config_cookie *cookie_of(const struct sw_config_route *r)
-{
-    switch (r->placement) {
-    case SW_PLACE_STICKY:
-        return &r->sticky.cookie;
-    case SW_PLACE_SESSION:
-        return r->session.key_source == SW_KEY_COOKIE || r->session.owner_subject
-                   ? &r->session.cookie
-                   : NULL;
-    case SW_PLACE_NONE:
-    case SW_PLACE_COUNT:
-        return NULL;
-    }
-    SW_UNREACHABLE();
-}
-
-/* Is there a host that both match? */
-static bool hosts_meet(struct sw_slice a, struct sw_slice b)
-{
-    bool wild_a = sw_slice_starts(a, SW_S("*.")), wild_b = sw_slice_starts(b, SW_S("*."));
-
-    if (a.len == 0 || b.len == 0 || sw_slice_eq(a, b)) {
-        return true;
-    }
-    return (wild_a && sw_slice_ends(b, sw_slice_tail(a, 1))) ||
-           (wild_b && sw_slice_ends(a, sw_slice_tail(b, 1)));
-}
-
-static void cookie_clash(struct sw_config_ctx *x, const struct sw_config_route *a,
-                         const struct sw_config_route *b, struct sw_node *node)
-{
-    const struct sw_config_cookie *ca = cookie_of(a), *cb = cookie_of(b);
-    const char *kind = b->placement == SW_PLACE_SESSION ? "session" : "sticky";
-    const struct sw_node *at = get3(node, kind, "cookie", "name");
-
-    at = at != NULL ? at : node;
-    if (a->app != b->app) {
-        sw_config__error(
-            x->errors, at->line, at->column,
-            "two apps with one cookie name: `%.*s` is also that of app %.*s (line %u), and a "
-            "browser sends one to both; write %s: { cookie: { name: %.*s-id } }",
-            SW_QARG(cb->name), SW_QARG(x->config->apps[a->app].name), a->line, kind,
-            SW_QARG(x->config->apps[b->app].name));
-    } else if (a->placement != b->placement) {
-        sw_config__error(x->errors, at->line, at->column,
-                         "one cookie name for two things: `%.*s` is also that of the route in line "
-                         "%u, whose state "
-                         "lives elsewhere; give it another name",
-                         SW_QARG(cb->name), a->line);
-    } else {
-        sw_config__error(x->errors, at->line, at->column,
-                         "the cookie `%.*s` has the path `%.*s` here and `%.*s` in line %u: a "
-                         "browser would keep "
-                         "two and send both; give them one path, or two names",
-                         SW_QARG(cb->name), SW_QARG(cb->path), SW_QARG(ca->path), a->line);
-    }
-}
-
-/* Routes with one cookie have one state: what it is kept as cannot depend on who wrote last. */
-static bool seal_clash(struct sw_config_ctx *x, const struct sw_config_route *a,
-                       const struct sw_config_route *b, struct sw_node *node)
-{
-    const struct sw_node *at = get2(node, "session", "encrypt");
-
-    if (a->session.encrypt == b->session.encrypt || a->session.key_source != SW_KEY_COOKIE ||
-        b->session.key_source != SW_KEY_COOKIE) {
-        return false;
-    }
-    at = at != NULL ? at : node;
-    sw_config__error(x->errors, at->line, at->column,
-                     "`encrypt` is %s here and %s in line %u, and both routes have one state by "
-                     "the cookie `%.*s`; write the same, or give one another cookie name",
-                     b->session.encrypt ? "on" : "off", a->session.encrypt ? "on" : "off", a->line,
-                     SW_QARG(b->session.cookie.name));
-    return true;
-}
-
-static void check_cookies(struct sw_config_ctx *x)
-{
-    const struct sw_config *c = x->config;
-
-    for (size_t j = 0; j < c->route_count; j++) {
-        const struct sw_config_route *b = &c->routes[j];
-        const struct sw_config_cookie *cb = cookie_of(b);
-
-        if (cb == NULL || !fine(sw_node__get(x->route_nodes[j], "app")) || cb->name.len == 0) {
-            continue;
-        }
-        for (size_t i = 0; i < j; i++) {
-            const struct sw_config_route *a = &c->routes[i];
-            const struct sw_config_cookie *ca = cookie_of(a);
-
-            if (ca == NULL || !fine(sw_node__get(x->route_nodes[i], "app")) ||
-                !sw_slice_eq(ca->name, cb->name) || !hosts_meet(a->host, b->host) ||
-                (!covers(ca->path, cb->path) && !covers(cb->path, ca->path))) {
-                continue;
-            }
-            if (a->app != b->app || a->placement != b->placement ||
-                !sw_slice_eq(ca->path, cb->path)) {
-                cookie_clash(x, a, b, x->route_nodes[j]);
-                break; /* one complaint a route */
-            }
-            if (a->placement == SW_PLACE_SESSION && seal_clash(x, a, b, x->route_nodes[j])) {
-                break;
-            }
-        }
-    }
+    sw_check__cookie(x, r, &r->sticky.cookie, sw_node__get(sticky, "cookie"), n);
+    sw_check__lives(x, sticky, &r->sticky.idle_s, &r->sticky.absolute_s);
+    sw_check__token(x, r, n);
 }
 
 void sw_check__all(struct sw_config_ctx *x, const struct sw_config_override *override)
@@ -660,5 +533,5 @@ void sw_check__all(struct sw_config_ctx *x, const struct sw_config_override *ove
     for (size_t i = 0; i < c->route_count; i++) {
         check_route(x, &c->routes[i], x->route_nodes[i]);
     }
-    check_cookies(x);
+    sw_check__cookies(x);
 }

@@ -14,7 +14,7 @@ static size_t snapshot_bytes(const struct sw_tree *tree, struct sw_slice name)
     size_t route_count = routes != NULL ? SW_MIN(routes->count, (uint32_t)SW_ROUTES_MAX) : 0;
 
     /* A route's defaults are copied too: a few names and paths. */
-    return sizeof(struct sw_config) + apps + route_count * (sizeof(struct sw_config_route) + 256) +
+    return sizeof(struct sw_config) + apps + route_count * (sizeof(struct sw_config_route) + 512) +
            tree->node_count * node + tree->text_bytes * 2 + name.len + 16384;
 }
 

@@ -22,7 +22,14 @@
 #define SW_REPLICAS_MAX       64 /* instances stateway runs, or servers, of one app */
 #define SW_ROUTE_SEGMENTS_MAX 64 /* of a path pattern */
 
-enum sw_placement_kind { SW_PLACE_NONE, SW_PLACE_STICKY, SW_PLACE_SESSION, SW_PLACE_COUNT };
+enum sw_placement_kind {
+    SW_PLACE_NONE,
+    SW_PLACE_STICKY,
+    SW_PLACE_SESSION,
+    SW_PLACE_TOKEN,
+    SW_PLACE_SEALED,
+    SW_PLACE_COUNT,
+};
 
 struct sw_config_listen {
     struct sw_slice text; /* as written */
@@ -67,12 +74,13 @@ struct sw_config_app {
     bool proxy_public;             /* reserved */
 };
 
-enum sw_key_source { SW_KEY_COOKIE, SW_KEY_PATH, SW_KEY_HEADER, SW_KEY_QUERY };
+enum sw_key_source { SW_KEY_COOKIE, SW_KEY_PATH, SW_KEY_HEADER, SW_KEY_QUERY, SW_KEY_CLAIM };
 enum sw_concurrency { SW_CONC_SERIAL, SW_CONC_MERGE, SW_CONC_CAS, SW_CONC_LAST };
 enum sw_replay { SW_REPLAY_IDEMPOTENT, SW_REPLAY_SAFE, SW_REPLAY_NEVER };
 enum sw_idempotency { SW_IDEM_OFF, SW_IDEM_OPTIONAL, SW_IDEM_REQUIRED };
 enum sw_idem_unknown { SW_IDEM_UNKNOWN_REJECT, SW_IDEM_UNKNOWN_RETRY };
 enum sw_idem_failed { SW_IDEM_FAILED_UNKNOWN, SW_IDEM_FAILED_STORE, SW_IDEM_FAILED_RELEASE };
+enum sw_idem_down { SW_IDEM_DOWN_REFUSE, SW_IDEM_DOWN_RUN };
 enum sw_idem_principal {
     SW_IDEM_PRINCIPAL_VISITOR, /* the visitor's id */
     SW_IDEM_PRINCIPAL_HEADER,
@@ -85,6 +93,55 @@ struct sw_config_cookie {
     struct sw_slice path;
     uint8_t same_site; /* enum sw_same_site of http/: 0 lax, 1 strict, 2 none */
     enum sw_secure secure;
+};
+
+/* Where keys of an issuer come from; routes that name the same source share them. */
+struct sw_config_keyset {
+    struct sw_slice source; /* a path, or a URL */
+    bool url;               /* https: public keys only; http: on loopback only */
+};
+#define SW_KEYSETS_MAX 64
+
+struct sw_config_claim {
+    struct sw_slice name, value;
+};
+#define SW_TOKEN_AUDIENCES_MAX 16
+#define SW_TOKEN_SCOPES_MAX    16
+#define SW_TOKEN_CLAIMS_MAX    16
+#define SW_TOKEN_HEADERS_MAX   16
+#define SW_MINT_LIFE_S_MAX     86400
+
+/* The values of crypto/'s enum sw_jose_alg, a room that this one does not see. */
+#define SW_CONFIG_ALG_HS256   0
+#define SW_CONFIG_ALG_ES256   9
+#define SW_CONFIG_ALG_ED25519 12
+
+enum sw_deliver { SW_DELIVER_COOKIE, SW_DELIVER_HEADER };
+enum sw_oversize { SW_OVERSIZE_REFUSE, SW_OVERSIZE_SPILL };
+
+/* `token` of a route. It verifies (keys), or mints and verifies its own (mint). */
+struct sw_config_token {
+    bool on;          /* the route has this section: tokens are looked at */
+    bool from_cookie; /* else the bearer header */
+    struct sw_config_cookie cookie;
+    uint32_t keyset; /* index into keysets; SW_KEYSETS_MAX: the gateway's own keys, or not on */
+    struct sw_slice issuer, typ;
+    const struct sw_slice *audiences;
+    size_t audience_count;
+    const struct sw_slice *scopes;
+    size_t scope_count;
+    const struct sw_config_claim *claims; /* that must hold */
+    size_t claim_count;
+    const struct sw_config_claim *headers; /* name: a header for the app, value: a claim */
+    size_t header_count;
+    int64_t skew_s, age_s_max; /* age 0: any */
+    bool required;             /* without a token: 401; else the request goes on without */
+    struct {
+        bool on;
+        uint8_t alg; /* enum sw_jose_alg: Ed25519, ES256, HS256 */
+        int64_t life_s, renew_s, absolute_s;
+        enum sw_deliver deliver;
+    } mint;
 };
 
 struct sw_config_route {
@@ -115,12 +172,30 @@ struct sw_config_route {
         bool encrypt;          /* the value is encrypted with a key made of the visitor's id */
         bool owner_subject;    /* an entity belongs to the subject of who made it */
         struct sw_slice alarm; /* where alarms are delivered: a path; empty: none may be set */
+        /* What the app gets beside the state: a token that says whose request it is (phantom). */
+        struct {
+            bool on;
+            struct sw_slice issuer, audience;
+            uint8_t alg; /* enum sw_jose_alg */
+            int64_t life_s;
+        } phantom;
     } session;
+    struct sw_config_token token;
+    struct {
+        struct sw_config_cookie cookie;
+        int64_t idle_s, absolute_s;
+        enum sw_oversize oversize;
+        bool replay_guard;
+    } sealed;
+    /* Where states of this route lived before (NONE: nowhere else): visitors who come with that are
+     * brought over at their next request. Its section stands beside that of `state`. */
+    enum sw_placement_kind moved_from;
     struct {
         enum sw_idempotency mode;
         int64_t retention_s;
         enum sw_idem_unknown unknown;
         enum sw_idem_failed failed; /* what a 5xx of the app means */
+        enum sw_idem_down store_down; /* the store cannot keep the claim */
         uint64_t wait_ns; /* how long a duplicate waits for the first one; 0: 409 at once */
         enum sw_idem_principal principal;
         struct sw_slice principal_header;
@@ -153,11 +228,15 @@ struct sw_config {
     struct sw_slice admin_text, admin_token;
     struct sw_addr side_addr; /* of the first worker's side API; len 0: off */
     struct sw_slice side_text;
-    struct sw_slice store_kind; /* "lmdb" or "memory" */
+    struct sw_slice store_kind; /* "lmdb", "journal" or "memory" */
     struct sw_slice store_path;
     uint8_t sync; /* enum sw_sync of store/: always, everysec, no */
-    uint64_t store_map_bytes;
+    uint64_t store_map_bytes;    /* lmdb: of its file */
+    uint64_t store_memory_bytes; /* journal: of its records */
     struct sw_slice keys_file;
+    int64_t keys_rotate_s; /* a new key when the active one is that old; 0: by hand only */
+    const struct sw_config_keyset *keysets;
+    size_t keyset_count;
     enum sw_engine engine;
     uint32_t workers; /* 0: one a core */
     enum sw_log_level log_level;

@@ -122,6 +122,7 @@ struct sw_config_ctx {
     const char *where; /* for people: "apps.shop"; empty: the top */
     /* for check.c: what stood in the file */
     struct sw_node **app_nodes, **route_nodes;
+    struct sw_config_keyset *keysets; /* config->keysets, while it grows */
 };
 
 enum sw_key_kind {
@@ -201,9 +202,18 @@ sw_key_set_fn sw_set__listen, sw_set__listen_address, sw_set__trusted, sw_set__a
     sw_set__admin_address, sw_set__store, sw_set__workers, sw_set__apps, sw_set__command,
     sw_set__environment, sw_set__replicas, sw_set__servers, sw_set__server_address, sw_set__routes,
     sw_set__host, sw_set__path, sw_set__methods, sw_set__headers, sw_set__app, sw_set__key,
-    sw_set__expose, sw_set__side_address, sw_set__idempotency, sw_set__principal;
+    sw_set__expose, sw_set__side_address, sw_set__idempotency, sw_set__principal, sw_set__rotate;
 sw_key_check_fn sw_set__check_path, sw_set__check_secret, sw_set__check_url_path,
     sw_set__check_strip, sw_set__check_cookie_name, sw_set__check_cookie_path;
+
+/* RFC 9110, 5.6.2. */
+bool sw_set__is_token(struct sw_slice s);
+bool sw_set__has_control(struct sw_slice s);
+
+/* set_token.c */
+sw_key_set_fn sw_set__token_from, sw_set__token_keys, sw_set__token_audience, sw_set__token_scope,
+    sw_set__token_claims, sw_set__token_headers;
+sw_key_check_fn sw_set__check_issuer, sw_set__check_type;
 
 /* Shared with the flags of the command line. who: "`address`" or "--listen". False: complained. */
 bool sw_set__addr(struct sw_config_ctx *x, struct sw_node *n, const char *who, struct sw_slice text,

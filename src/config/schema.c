@@ -31,8 +31,8 @@ static const struct sw_key_name losses[] = {{"repin", SW_ON_LOSS_REPIN, false},
 static const struct sw_key_name placements[] = {{"none", SW_PLACE_NONE, false},
                                                 {"sticky", SW_PLACE_STICKY, false},
                                                 {"session", SW_PLACE_SESSION, false},
-                                                {"token", 0, true},
-                                                {"sealed", 0, true},
+                                                {"token", SW_PLACE_TOKEN, false},
+                                                {"sealed", SW_PLACE_SEALED, false},
                                                 {NULL, 0, false}};
 /* The values of http/'s enum sw_same_site. */
 static const struct sw_key_name same_sites[] = {
@@ -50,6 +50,18 @@ static const struct sw_key_name replays[] = {{"idempotent", SW_REPLAY_IDEMPOTENT
                                              {"safe", SW_REPLAY_SAFE, false},
                                              {"never", SW_REPLAY_NEVER, false},
                                              {NULL, 0, false}};
+static const struct sw_key_name movables[] = {{"session", SW_PLACE_SESSION, false},
+                                              {"token", SW_PLACE_TOKEN, false},
+                                              {"sealed", SW_PLACE_SEALED, false},
+                                              {NULL, 0, false}};
+static const struct sw_key_name algorithms[] = {{"ed25519", SW_CONFIG_ALG_ED25519, false},
+                                                {"es256", SW_CONFIG_ALG_ES256, false},
+                                                {"hs256", SW_CONFIG_ALG_HS256, false},
+                                                {NULL, 0, false}};
+static const struct sw_key_name delivers[] = {
+    {"cookie", SW_DELIVER_COOKIE, false}, {"header", SW_DELIVER_HEADER, false}, {NULL, 0, false}};
+static const struct sw_key_name oversizes[] = {
+    {"refuse", SW_OVERSIZE_REFUSE, false}, {"spill", SW_OVERSIZE_SPILL, false}, {NULL, 0, false}};
 
 static const struct sw_key_name owners[] = {
     {"any", false, false}, {"subject", true, false}, {NULL, 0, false}};
@@ -60,6 +72,8 @@ static const struct sw_key_name idempotencies[] = {{"off", SW_IDEM_OFF, false},
 static const struct sw_key_name unknowns[] = {{"reject", SW_IDEM_UNKNOWN_REJECT, false},
                                               {"retry", SW_IDEM_UNKNOWN_RETRY, false},
                                               {NULL, 0, false}};
+static const struct sw_key_name downs[] = {
+    {"refuse", SW_IDEM_DOWN_REFUSE, false}, {"run", SW_IDEM_DOWN_RUN, false}, {NULL, 0, false}};
 static const struct sw_key_name failures[] = {{"unknown", SW_IDEM_FAILED_UNKNOWN, false},
                                               {"store", SW_IDEM_FAILED_STORE, false},
                                               {"release", SW_IDEM_FAILED_RELEASE, false},

@@ -34,13 +34,12 @@ static bool all(struct sw_slice s, const char *others)
     return true;
 }
 
-/* RFC 9110, 5.6.2. */
-static bool token(struct sw_slice s)
+bool sw_set__is_token(struct sw_slice s)
 {
     return s.len > 0 && all(s, "!#$%&'*+-.^_`|~");
 }
 
-static bool control(struct sw_slice s)
+bool sw_set__has_control(struct sw_slice s)
 {
     for (size_t i = 0; i < s.len; i++) {
         if ((unsigned char)s.ptr[i] < 0x20 || s.ptr[i] == 0x7f) {
@@ -94,7 +93,8 @@ const char *sw_set__check_path(struct sw_slice text)
     if (text.len == 0) {
         return "must not be empty";
     }
-    return text.len < TEXT_BYTES_MAX && !control(text) ? NULL : "must be the path of a file";
+    return text.len < TEXT_BYTES_MAX && !sw_set__has_control(text) ? NULL
+                                                                   : "must be the path of a file";
 }
 
 const char *sw_set__check_secret(struct sw_slice text)
@@ -128,7 +128,7 @@ const char *sw_set__check_strip(struct sw_slice text)
 
 const char *sw_set__check_cookie_name(struct sw_slice text)
 {
-    if (!token(text) || text.len > 128) {
+    if (!sw_set__is_token(text) || text.len > 128) {
         return "must be letters, digits and - _ . (a token), at most 128";
     }
     return sw_slice_starts_nocase(text, SW_S("__"))
@@ -386,8 +386,8 @@ void sw_set__side_address(struct sw_config_ctx *x, const struct sw_key_row *row,
 bool sw_set__store_text(struct sw_config_ctx *x, struct sw_node *n, const char *who,
                         struct sw_slice text)
 {
-    static const char *const later[] = {
-        "journal:", "redis:", "redis+sentinel:", "redis+cluster:", "rediss:"};
+    static const char *const embedded[] = {"lmdb", "journal"};
+    static const char *const later[] = {"redis:", "redis+sentinel:", "redis+cluster:", "rediss:"};
     struct sw_slice said = n->secret ? sw_config__said(n) : sw_config__short(text);
 
     if (sw_slice_eq(text, SW_S("memory:"))) {
@@ -395,31 +395,49 @@ bool sw_set__store_text(struct sw_config_ctx *x, struct sw_node *n, const char *
         x->config->store_path = SW_S("");
         return true;
     }
-    if (sw_slice_starts(text, SW_S("lmdb:")) &&
-        sw_set__check_path(sw_slice_tail(text, 5)) == NULL) {
-        x->config->store_kind = SW_S("lmdb");
-        x->config->store_path = sw_schema__keep(x, sw_slice_tail(text, 5));
-        return true;
+    for (size_t i = 0; i < SW_COUNTOF(embedded); i++) {
+        struct sw_slice kind = sw_slice_cstr(embedded[i]);
+
+        if (sw_slice_starts(text, kind) && text.len > kind.len && text.ptr[kind.len] == ':' &&
+            sw_set__check_path(sw_slice_tail(text, kind.len + 1)) == NULL) {
+            x->config->store_kind = kind;
+            x->config->store_path = sw_schema__keep(x, sw_slice_tail(text, kind.len + 1));
+            return true;
+        }
     }
     for (size_t i = 0; i < SW_COUNTOF(later); i++) {
         if (sw_slice_starts(text, sw_slice_cstr(later[i]))) {
-            sw_schema__bad(
-                x, n, "%s: `%s` is not in this version (0.1); it has lmdb:PATH and memory:", who,
-                later[i]);
+            sw_schema__bad(x, n,
+                           "%s: `%s` is not in this version (0.1); it has lmdb:PATH, journal:PATH "
+                           "and memory:",
+                           who, later[i]);
             return false;
         }
     }
-    sw_schema__bad(
-        x, n, "%s needs lmdb:PATH or memory:, and this is `%.*s`; for a folder write lmdb:./state",
-        who, SW_SARG(said));
+    sw_schema__bad(x, n,
+                   "%s needs lmdb:PATH, journal:PATH or memory:, and this is `%.*s`; for a folder "
+                   "write lmdb:./state",
+                   who, SW_SARG(said));
     return false;
 }
 
 void sw_set__store(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
 {
-    if (sw_schema__want(x, row, n, SW_NODE_TEXT, "lmdb:PATH or memory:")) {
+    if (sw_schema__want(x, row, n, SW_NODE_TEXT, "lmdb:PATH, journal:PATH or memory:")) {
         (void)sw_set__store_text(x, n, "`store`", n->text);
     }
+}
+
+void sw_set__rotate(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
+{
+    struct sw_key_row duration = *row;
+
+    if (n->kind == SW_NODE_TEXT && sw_slice_eq(n->text, SW_S("off"))) {
+        x->config->keys_rotate_s = 0;
+        return;
+    }
+    duration.kind = SW_KIND_SECONDS;
+    (void)sw_schema__value(x, &duration, n);
 }
 
 void sw_set__workers(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
@@ -851,7 +869,7 @@ static const char *method_why(struct sw_slice m, const struct sw_slice *before, 
 {
     bool small = false;
 
-    if (!token(m) || m.len > 32) {
+    if (!sw_set__is_token(m) || m.len > 32) {
         return "is no method";
     }
     for (size_t i = 0; i < m.len; i++) {
@@ -909,7 +927,7 @@ void sw_set__methods(struct sw_config_ctx *x, const struct sw_key_row *row, stru
 static const char *header_name_why(struct sw_slice name, const struct sw_config_env *before,
                                    size_t count)
 {
-    if (!token(name) || name.len > 128) {
+    if (!sw_set__is_token(name) || name.len > 128) {
         return "is no name of a header";
     }
     if (sw_slice_eq_nocase(name, SW_S("host"))) {
@@ -951,7 +969,7 @@ void sw_set__headers(struct sw_config_ctx *x, const struct sw_key_row *row, stru
         } else if (!item->bad && item->kind != SW_NODE_TEXT) {
             sw_schema__bad(x, item, "`%.*s` in `headers` needs a text, this is %s",
                            SW_QARG(item->key), sw_node__what(item));
-        } else if (!item->bad && control(item->text)) {
+        } else if (!item->bad && sw_set__has_control(item->text)) {
             sw_schema__bad(x, item, "`%.*s` in `headers` has a control character in its value",
                            SW_QARG(item->key));
         } else if (!item->bad) {
@@ -996,26 +1014,28 @@ void sw_set__app(struct sw_config_ctx *x, const struct sw_key_row *row, struct s
     }
 }
 
+#define KEY_FORMS "cookie, path.NAME, header.NAME, query.NAME or claim.NAME"
+
 void sw_set__key(struct sw_config_ctx *x, const struct sw_key_row *row, struct sw_node *n)
 {
     static const struct {
         const char *prefix;
         enum sw_key_source source;
-    } sources[] = {{"path.", SW_KEY_PATH}, {"header.", SW_KEY_HEADER}, {"query.", SW_KEY_QUERY}};
+    } sources[] = {{"path.", SW_KEY_PATH},
+                   {"header.", SW_KEY_HEADER},
+                   {"query.", SW_KEY_QUERY},
+                   {"claim.", SW_KEY_CLAIM}};
 
-    if (!sw_schema__want(x, row, n, SW_NODE_TEXT, "cookie, path.NAME, header.NAME or query.NAME")) {
+    if (!sw_schema__want(x, row, n, SW_NODE_TEXT, KEY_FORMS)) {
         return;
     }
     if (sw_slice_eq(n->text, SW_S("cookie"))) {
         x->route->session.key_source = SW_KEY_COOKIE;
         return;
     }
-    if (sw_slice_starts(n->text, SW_S("claim.")) || sw_slice_starts(n->text, SW_S("tls."))) {
-        sw_schema__bad(
-            x, n,
-            "`key: %.*s` is not in this version (0.1); it has cookie, path.NAME, header.NAME "
-            "and query.NAME",
-            SW_SARG(sw_config__said(n)));
+    if (sw_slice_starts(n->text, SW_S("tls."))) {
+        sw_schema__bad(x, n, "`key: %.*s` is not in this version (0.1); it has " KEY_FORMS,
+                       SW_SARG(sw_config__said(n)));
         return;
     }
     for (size_t i = 0; i < SW_COUNTOF(sources); i++) {
@@ -1025,7 +1045,7 @@ void sw_set__key(struct sw_config_ctx *x, const struct sw_key_row *row, struct s
             continue;
         }
         name = sw_slice_tail(n->text, prefix.len);
-        if (!token(name) || name.len > 64) {
+        if (!sw_set__is_token(name) || name.len > 64) {
             sw_schema__bad(x, n, "`key` needs a name behind %s, and this is `%.*s`",
                            sources[i].prefix, SW_SARG(sw_config__said(n)));
             return;
@@ -1034,9 +1054,8 @@ void sw_set__key(struct sw_config_ctx *x, const struct sw_key_row *row, struct s
         x->route->session.key_name = sw_schema__keep(x, name);
         return;
     }
-    sw_schema__bad(x, n,
-                   "`%s` needs cookie, path.NAME, header.NAME or query.NAME, and this is `%.*s`",
-                   leaf(row), SW_SARG(sw_config__said(n)));
+    sw_schema__bad(x, n, "`%s` needs " KEY_FORMS ", and this is `%.*s`", leaf(row),
+                   SW_SARG(sw_config__said(n)));
 }
 
 /* One word, or a map with the details. */
@@ -1066,7 +1085,7 @@ void sw_set__principal(struct sw_config_ctx *x, const struct sw_key_row *row, st
     } else if (sw_slice_eq(n->text, SW_S("address"))) {
         x->route->idempotency.principal = SW_IDEM_PRINCIPAL_ADDRESS;
     } else if (sw_slice_starts(n->text, header) &&
-               token(name = sw_slice_tail(n->text, header.len)) && name.len <= 64) {
+               sw_set__is_token(name = sw_slice_tail(n->text, header.len)) && name.len <= 64) {
         x->route->idempotency.principal = SW_IDEM_PRINCIPAL_HEADER;
         x->route->idempotency.principal_header = sw_schema__keep(x, name);
     } else {

@@ -1,99 +1,113 @@
 /* crypto/hash.c - SHA-256, HMAC, HKDF.
  *
- * Each thread keeps one digest context of OpenSSL: making one costs more than hashing a pin, and
- * setting it up again with the same digest allocates nothing. HMAC is written out over it (RFC
- * 2104), since OpenSSL 3's own MAC objects allocate for each key.
+ * The hash is OpenSSL's, by its functions on a plain struct: with digest contexts each hash
+ * allocates and frees once, and finding the implementation costs more than hashing a pin. OpenSSL 3
+ * calls these functions deprecated; the code behind them is the same. HMAC is written out over it
+ * (RFC 2104). Each thread remembers what a key's pads make of the first block for the last keys
+ * it used, which is half the work of a short MAC.
  */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "crypto/crypto.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <pthread.h>
+#include <openssl/sha.h>
 
-#define BLOCK_BYTES 64
+#define BLOCK_BYTES SHA256_CBLOCK
+#define PADS_MAX    4 /* keys a thread remembers; a power of two */
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static EVP_MD *sha256;         /* fetched once; lives as long as the process */
-static pthread_key_t contexts; /* frees a thread's context when it ends */
-static _Thread_local EVP_MD_CTX *context;
+struct pads { /* a key's beginning of both hashes */
+    struct sw_mac_key key;
+    SHA256_CTX inner, outer;
+    bool set;
+};
 
-static void context_free(void *ctx)
+static _Thread_local struct pads remembered[PADS_MAX];
+
+static void begin(SHA256_CTX *ctx)
 {
-    EVP_MD_CTX_free(ctx);
-    context = NULL;
-}
-
-static void setup(void)
-{
-    int rc = pthread_key_create(&contexts, context_free);
-
-    SW_ASSERT(rc == 0);
-    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    SW_ASSERT(sha256 != NULL); /* an OpenSSL without it cannot serve us */
-}
-
-static EVP_MD_CTX *begin(void)
-{
-    int ok;
-
-    pthread_once(&once, setup);
-    if (context == NULL) {
-        context = EVP_MD_CTX_new();
-        SW_ASSERT(context != NULL); /* a thread's first hash: at start */
-        pthread_setspecific(contexts, context);
-    }
-    ok = EVP_DigestInit_ex2(context, sha256, NULL);
-    SW_ASSERT(ok == 1);
-    return context;
-}
-
-static void feed(EVP_MD_CTX *ctx, const void *bytes, size_t len)
-{
-    int ok = len == 0 ? 1 : EVP_DigestUpdate(ctx, bytes, len);
+    int ok = SHA256_Init(ctx);
 
     SW_ASSERT(ok == 1);
 }
 
-static void finish(EVP_MD_CTX *ctx, uint8_t out[32])
+static void feed(SHA256_CTX *ctx, const void *bytes, size_t len)
 {
-    unsigned len = 0;
-    int ok = EVP_DigestFinal_ex(ctx, out, &len);
+    int ok = len == 0 ? 1 : SHA256_Update(ctx, bytes, len);
 
     SW_ASSERT(ok == 1);
-    SW_ASSERT(len == 32);
+}
+
+static void finish(SHA256_CTX *ctx, uint8_t out[32])
+{
+    int ok = SHA256_Final(out, ctx); /* wipes ctx */
+
+    SW_ASSERT(ok == 1);
 }
 
 void sw_sha256(struct sw_slice in, uint8_t out[32])
 {
-    EVP_MD_CTX *ctx = begin();
+    SHA256_CTX ctx;
 
-    feed(ctx, in.ptr, in.len);
-    finish(ctx, out);
+    begin(&ctx);
+    feed(&ctx, in.ptr, in.len);
+    finish(&ctx, out);
 }
 
-void sw_hmac_sha256(const struct sw_mac_key *key, const struct sw_slice *parts, size_t count,
-                    uint8_t out[32])
+static void pads_make(const struct sw_mac_key *key, struct pads *ret_pads)
 {
-    uint8_t pad[BLOCK_BYTES], inner[32];
-    EVP_MD_CTX *ctx = begin();
+    uint8_t pad[BLOCK_BYTES];
 
     memset(pad, 0x36, sizeof(pad));
     for (size_t i = 0; i < sizeof(key->bytes); i++) {
         pad[i] ^= key->bytes[i];
     }
-    feed(ctx, pad, sizeof(pad));
-    for (size_t i = 0; i < count; i++) {
-        feed(ctx, parts[i].ptr, parts[i].len);
-    }
-    finish(ctx, inner);
+    begin(&ret_pads->inner);
+    feed(&ret_pads->inner, pad, sizeof(pad));
     for (size_t i = 0; i < sizeof(pad); i++) {
         pad[i] ^= 0x36 ^ 0x5c;
     }
-    ctx = begin();
-    feed(ctx, pad, sizeof(pad));
-    feed(ctx, inner, sizeof(inner));
-    finish(ctx, out);
+    begin(&ret_pads->outer);
+    feed(&ret_pads->outer, pad, sizeof(pad));
     OPENSSL_cleanse(pad, sizeof(pad));
+    ret_pads->key = *key;
+    ret_pads->set = true;
+}
+
+static void mac(const struct pads *pads, const struct sw_slice *parts, size_t count,
+                uint8_t out[32])
+{
+    SHA256_CTX ctx = pads->inner;
+    uint8_t inner[32];
+
+    for (size_t i = 0; i < count; i++) {
+        feed(&ctx, parts[i].ptr, parts[i].len);
+    }
+    finish(&ctx, inner);
+    ctx = pads->outer;
+    feed(&ctx, inner, sizeof(inner));
+    finish(&ctx, out);
+}
+
+void sw_hmac_sha256(const struct sw_mac_key *key, const struct sw_slice *parts, size_t count,
+                    uint8_t out[32])
+{
+    struct pads *p = &remembered[key->bytes[0] % PADS_MAX];
+
+    if (!p->set || memcmp(&p->key, key, sizeof(*key)) != 0) {
+        pads_make(key, p);
+    }
+    mac(p, parts, count, out);
+}
+
+/* With a key that is used once, and is to be found nowhere afterwards. */
+static void hmac_once(const struct sw_mac_key *key, const struct sw_slice *parts, size_t count,
+                      uint8_t out[32])
+{
+    struct pads pads;
+
+    pads_make(key, &pads);
+    mac(&pads, parts, count, out);
+    OPENSSL_cleanse(&pads, sizeof(pads));
 }
 
 void sw_hkdf(const uint8_t secret[32], struct sw_slice info, uint8_t out[32])
@@ -103,7 +117,7 @@ void sw_hkdf(const uint8_t secret[32], struct sw_slice info, uint8_t out[32])
     struct sw_slice block[2] = {info, SW_S("\x01")}; /* 2.3: T(1), and L is HashLen */
     struct sw_mac_key prk;
 
-    sw_hmac_sha256(&no_salt, &ikm, 1, prk.bytes);
-    sw_hmac_sha256(&prk, block, SW_COUNTOF(block), out);
+    hmac_once(&no_salt, &ikm, 1, prk.bytes);
+    hmac_once(&prk, block, SW_COUNTOF(block), out);
     OPENSSL_cleanse(&prk, sizeof(prk));
 }

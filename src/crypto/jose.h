@@ -98,6 +98,19 @@ SW_MUST enum sw_err sw_jwks_new(struct sw_slice text, const struct sw_jwks_rules
 SW_MUST enum sw_err sw_jwks_derive(const struct sw_keyring *ring, enum sw_jose_alg alg,
                                    struct sw_jwks **ret_set);
 
+/* A copy of set that also verifies with keys which are not in it any more.
+ *
+ * kept     Keys of other sets, the newest first: for tokens that name them by kid and no others,
+ *          since without a kid there must be one key to take. They are not published. Left out are
+ *          those without an id, or whose id the set has (its own key is meant then) or another one
+ *          in front; secrets beside public keys, public keys beside secrets; and what is beyond
+ *          SW_JWKS_KEYS_MAX.
+ * Owner    The caller holds one reference; the others may be freed. No key of it signs. Allocates.
+ * Errors   SW_E_NO_MEMORY.
+ */
+SW_MUST enum sw_err sw_jwks_merge(const struct sw_jwks *set, const struct sw_jwk *const *kept,
+                                  size_t count, struct sw_jwks **ret_set);
+
 /* Any thread. Whoever verifies while another thread may replace the set holds a reference. */
 struct sw_jwks *sw_jwks_ref(struct sw_jwks *set);
 /* The last one frees it and wipes its secrets. NULL is allowed. */
@@ -183,6 +196,7 @@ struct sw_claims {
     struct sw_slice iss, sub, jti;
     int64_t exp_unix_s; /* rounded down */
     int64_t iat_unix_s; /* rounded down; 0: not there */
+    uint32_t ring_id;   /* of sw_token_check: signed with what was made from that key; 0: of none */
 };
 
 /* Look at a verified payload.
@@ -220,6 +234,7 @@ struct sw_token_cache_stats {
 /* About 1.1 MB. NULL: no memory. */
 struct sw_token_cache *sw_token_cache_new(void);
 void sw_token_cache_free(struct sw_token_cache *cache);
+/* Any thread: relaxed reads. */
 struct sw_token_cache_stats sw_token_cache_stats(const struct sw_token_cache *cache);
 
 /* All of the above: size, cache, signature, claims. cache: this worker's, or NULL. Errors as of

@@ -239,6 +239,37 @@ void sw_jose__key_fini(struct sw_jwk *key)
     OPENSSL_cleanse(key, sizeof(*key));
 }
 
+enum sw_err sw_jose__key_copy(const struct sw_jwk *from, struct sw_jwk *key)
+{
+    bool ok = true;
+
+    *key = *from;
+    key->signs = false;
+    key->text = NULL;
+    key->verify = key->sign = NULL;
+    key->ed_verify = key->ed_sign = NULL;
+    if (from->text != NULL) {
+        key->text = malloc(from->text_len);
+        ok = key->text != NULL;
+        if (ok) {
+            memcpy(key->text, from->text, from->text_len);
+        }
+    }
+    if (ok && from->verify != NULL) {
+        key->verify = EVP_PKEY_CTX_dup(from->verify);
+        ok = key->verify != NULL;
+    }
+    if (ok && from->ed_verify != NULL) {
+        key->ed_verify = EVP_MD_CTX_new();
+        ok = key->ed_verify != NULL && EVP_MD_CTX_copy_ex(key->ed_verify, from->ed_verify) == 1;
+    }
+    if (!ok) {
+        ERR_clear_error();
+        return SW_E_NO_MEMORY;
+    }
+    return SW_OK;
+}
+
 /* ---- ECDSA: r and s, each of the curve's length (RFC 7518, 3.4), but OpenSSL speaks DER --------
  */
 

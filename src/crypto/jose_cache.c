@@ -22,16 +22,27 @@ struct entry {
     int64_t end_unix_s; /* not used at this time or after; 0: free */
     uint64_t used;      /* by the cache's count of lookups */
     size_t len;
+    uint32_t ring_id; /* of the key that signed it */
+};
+
+struct counters { /* written by the cache's thread alone */
+    _Atomic uint64_t hits, misses, evictions, too_long;
 };
 
 struct sw_token_cache {
     uint32_t magic;
     uint64_t lookups;
-    struct sw_token_cache_stats stats;
+    struct counters counters;
     struct entry entries[SW_TOKEN_CACHE_ENTRIES];
     char claims[SW_TOKEN_CACHE_ENTRIES][SW_TOKEN_CACHE_CLAIMS_BYTES];
 };
 #define CACHE_MAGIC 0x544f4b43u
+
+static void count(_Atomic uint64_t *counter)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+}
 
 struct sw_token_cache *sw_token_cache_new(void)
 {
@@ -56,7 +67,12 @@ void sw_token_cache_free(struct sw_token_cache *cache)
 struct sw_token_cache_stats sw_token_cache_stats(const struct sw_token_cache *cache)
 {
     SW_ASSERT(cache->magic == CACHE_MAGIC);
-    return cache->stats;
+    return (struct sw_token_cache_stats){
+        .hits = atomic_load_explicit(&cache->counters.hits, memory_order_relaxed),
+        .misses = atomic_load_explicit(&cache->counters.misses, memory_order_relaxed),
+        .evictions = atomic_load_explicit(&cache->counters.evictions, memory_order_relaxed),
+        .too_long = atomic_load_explicit(&cache->counters.too_long, memory_order_relaxed),
+    };
 }
 
 static void id_of(const struct sw_jwks *set, struct sw_slice typ, struct sw_slice token,
@@ -94,17 +110,17 @@ static struct entry *find(struct sw_token_cache *cache, const uint8_t *id, int64
     for (size_t i = 0; i < SW_TOKEN_CACHE_WAYS; i++, e++) {
         if (e->end_unix_s > now && memcmp(e->id, id, ID_BYTES) == 0) {
             e->used = cache->lookups;
-            cache->stats.hits++;
+            count(&cache->counters.hits);
             return e;
         }
     }
-    cache->stats.misses++;
+    count(&cache->counters.misses);
     return NULL;
 }
 
 /* Of a token that was verified and is not in. */
 static void put(struct sw_token_cache *cache, const uint8_t *id, struct sw_slice payload,
-                int64_t end, int64_t now)
+                int64_t end, int64_t now, uint32_t ring_id)
 {
     struct entry *e = ways_of(cache, id), *goes = e;
 
@@ -112,7 +128,7 @@ static void put(struct sw_token_cache *cache, const uint8_t *id, struct sw_slice
         return; /* only the skew keeps it alive */
     }
     if (payload.len > SW_TOKEN_CACHE_CLAIMS_BYTES) {
-        cache->stats.too_long++;
+        count(&cache->counters.too_long);
         return;
     }
     for (size_t i = 0; i < SW_TOKEN_CACHE_WAYS; i++, e++) {
@@ -124,11 +140,14 @@ static void put(struct sw_token_cache *cache, const uint8_t *id, struct sw_slice
             goes = e;
         }
     }
-    cache->stats.evictions += goes->end_unix_s > now ? 1 : 0;
+    if (goes->end_unix_s > now) {
+        count(&cache->counters.evictions);
+    }
     memcpy(goes->id, id, ID_BYTES);
     goes->end_unix_s = end;
     goes->used = cache->lookups;
     goes->len = payload.len;
+    goes->ring_id = ring_id;
     memcpy(claims_of(cache, goes), payload.ptr, payload.len);
 }
 
@@ -144,8 +163,10 @@ static enum sw_err known_check(struct sw_token_cache *cache, const struct entry 
 
     if (err != SW_OK) {
         sw_arena_reset(arena, mark);
+        return err;
     }
-    return err;
+    ret_claims->ring_id = e->ring_id;
+    return SW_OK;
 }
 
 enum sw_err sw_token_check(struct sw_token_cache *cache, const struct sw_jwks *set,
@@ -180,7 +201,8 @@ enum sw_err sw_token_check(struct sw_token_cache *cache, const struct sw_jwks *s
         return err;
     }
     if (cache != NULL) {
-        put(cache, id, ret_claims->payload, ret_claims->exp_unix_s, now_unix_s);
+        put(cache, id, ret_claims->payload, ret_claims->exp_unix_s, now_unix_s, jws.key->ring_id);
     }
+    ret_claims->ring_id = jws.key->ring_id;
     return SW_OK;
 }

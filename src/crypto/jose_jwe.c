@@ -269,6 +269,7 @@ enum sw_err sw_sealed_put(struct sw_out *out, const struct sw_keyring *ring,
     sealed_key(from, place, mine.id, key);
     ok = content_put(key, header, plain, out);
     OPENSSL_cleanse(key, sizeof(key));
+    sw_keyring_used(ring, from->id, SW_KEY_MADE, mine.issued_unix_s);
     return ok ? SW_OK : SW_E_LIMIT;
 }
 
@@ -296,6 +297,9 @@ enum sw_err sw_sealed_open(struct sw_slice text, const struct sw_keyring *ring,
     sealed_key(from, place, s.id, key);
     err = content_open(key, &p, arena, &plain);
     OPENSSL_cleanse(key, sizeof(key));
+    if (err == SW_OK) {
+        sw_keyring_used(ring, from->id, SW_KEY_OPENED, now_unix_s);
+    }
     if (err == SW_OK && s.issued_unix_s > now_unix_s + SW_SEALED_SKEW_S) {
         err = SW_E_SEALED;
     } else if (err == SW_OK && s.expires_unix_s <= now_unix_s) {

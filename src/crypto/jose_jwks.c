@@ -178,6 +178,55 @@ enum sw_err sw_jwks_new(struct sw_slice text, const struct sw_jwks_rules *rules,
     return SW_OK;
 }
 
+/* ---- with keys that were taken out of it -------------------------------------------------------
+ */
+
+static bool is_secret(const struct sw_jwk *key)
+{
+    return sw_jose__algs[key->alg].kind == JOSE_OCT;
+}
+
+/* A key without a name could only be tried, and one of a taken name would hide the other. */
+static bool may_join(const struct sw_jwks *set, const struct sw_jwk *key)
+{
+    if (key->kid_len == 0 || !key->verifies || set->count == SW_JWKS_KEYS_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < set->count; i++) {
+        if (kid_eq(&set->keys[i], key) || is_secret(&set->keys[i]) != is_secret(key)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum sw_err sw_jwks_merge(const struct sw_jwks *set, const struct sw_jwk *const *kept, size_t count,
+                          struct sw_jwks **ret_set)
+{
+    struct sw_jwks *merged = set_new();
+    enum sw_err err = merged == NULL ? SW_E_NO_MEMORY : SW_OK;
+
+    SW_ASSERT(set->magic == JWKS_MAGIC);
+    for (size_t i = 0; i < set->count && err == SW_OK; i++) {
+        err = sw_jose__key_copy(&set->keys[i], &merged->keys[merged->count++]);
+    }
+    for (size_t i = 0; i < count && err == SW_OK; i++) {
+        if (may_join(merged, kept[i])) {
+            struct sw_jwk *key = &merged->keys[merged->count++];
+
+            err = sw_jose__key_copy(kept[i], key);
+            key->kept = true;
+        }
+    }
+    if (err != SW_OK) {
+        sw_jwks_unref(merged);
+        return err;
+    }
+    merged->signer = merged->count; /* copies only verify */
+    *ret_set = merged;
+    return SW_OK;
+}
+
 /* ---- made from the key ring --------------------------------------------------------------------
  */
 
@@ -204,6 +253,7 @@ static enum sw_err key_derive(const struct sw_key *from, enum sw_jose_alg alg, s
     key->alg = alg;
     key->verifies = true;
     key->signs = true;
+    key->ring_id = from->id;
     seed_derive(from, alg, seed);
     err = sw_jose__jwk_seed(key, seed);
     OPENSSL_cleanse(seed, sizeof(seed));
@@ -296,10 +346,13 @@ enum sw_err sw_jose__find(const struct sw_jwks *set, struct sw_slice kid, enum s
             continue;
         }
         if (kid.ptr == NULL) {
-            if (key->alg == alg && found != NULL) {
+            if (key->alg != alg || key->kept) {
+                continue;
+            }
+            if (found != NULL) {
                 return SW_E_TOKEN_KID; /* trying one after the other would let a client choose */
             }
-            found = key->alg == alg ? key : found;
+            found = key;
         } else if (key->kid_len > 0 && sw_json_name_is(kid, sw_jwk_kid(key))) {
             found = key;
             break; /* there is no second one */
@@ -324,8 +377,8 @@ bool sw_jwks_put_public(struct sw_out *out, const struct sw_jwks *set)
     for (size_t i = 0; i < set->count; i++) {
         const struct sw_jwk *key = &set->keys[i];
 
-        if (key->text == NULL) {
-            continue; /* a secret */
+        if (key->text == NULL || key->kept) {
+            continue; /* a secret; or on its way out */
         }
         sw_out_cstr(out, first ? "{" : ",{");
         first = false;

@@ -31,6 +31,8 @@ struct sw_jwk {
     enum sw_jose_alg alg;
     bool verifies, signs;
     bool legacy; /* its "alg" says EdDSA, and so do the headers it signs */
+    bool kept;   /* of an earlier set: for tokens that name it only */
+    uint32_t ring_id; /* made from that key of the ring; 0: of none */
     size_t kid_len;
     char kid[SW_JWK_KID_BYTES_MAX];
     /* A public key's members as RFC 7638 orders them, without braces; NULL of a secret. */
@@ -66,6 +68,9 @@ size_t sw_jose__hash_bytes(enum jose_hash hash);
 void sw_jose__ready_secret(struct sw_jwk *key, struct sw_slice secret);
 SW_MUST enum sw_err sw_jose__ready_pkey(struct sw_jwk *key, EVP_PKEY *pkey);
 void sw_jose__key_fini(struct sw_jwk *key);
+/* A copy that verifies and does not sign, into a zeroed key. SW_E_NO_MEMORY; also then the caller
+ * ends it with sw_jose__key_fini. */
+SW_MUST enum sw_err sw_jose__key_copy(const struct sw_jwk *from, struct sw_jwk *key);
 
 /* SW_E_TOKEN_SIGNATURE, SW_E_NO_MEMORY. The key verifies. */
 SW_MUST enum sw_err sw_jose__verify(const struct sw_jwk *key, struct sw_slice input,

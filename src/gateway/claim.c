@@ -26,7 +26,10 @@ enum {
     CLAIM_RUN,
     CLAIM_END, /* the last write is on its way */
     CLAIM_ENDED,
+    CLAIM_UNKEPT, /* the store cannot keep it, and the route says: run */
 };
+
+#define UNKEPT_LINE "Stateway-Idempotency: not-kept\r\n"
 
 static const struct sw_config_route *route_of(const struct sw_exchange *x)
 {
@@ -322,6 +325,28 @@ static enum sw_ex_next insert(struct sw_exchange *x, uint32_t attempt)
     return EX_WAIT;
 }
 
+/* The store neither says what is known of the key nor keeps it. On routes with `store-down: run`
+ * the request is done all the same, one at a time in this gateway (its place in the line stays
+ * taken), and without the promise. */
+static enum sw_ex_next store_down(struct sw_exchange *x)
+{
+    if (x->claim.refused && route_of(x)->idempotency.store_down == SW_IDEM_DOWN_RUN) {
+        return refuse(x, SW_E_IDEM_RUNNING);
+    }
+    if (route_of(x)->idempotency.store_down == SW_IDEM_DOWN_REFUSE) {
+        return sw_ex__fail(x, SW_E_IDEM_STORE);
+    }
+    sw_count(&x->worker->stats->claims_unkept, 1);
+    x->claim.phase = CLAIM_UNKEPT;
+    x->ask.client_lines = SW_S(UNKEPT_LINE);
+    return x->conn == NULL ? sw_ex__finish(x, false, false) : sw_ex__to(x, EX_ADMIT);
+}
+
+struct sw_slice sw_claim__lines(const struct sw_exchange *x)
+{
+    return x->claim.phase == CLAIM_UNKEPT ? SW_S(UNKEPT_LINE) : (struct sw_slice){NULL, 0};
+}
+
 /* The record, or that there is none, is here. */
 static enum sw_ex_next known(struct sw_exchange *x)
 {
@@ -336,8 +361,10 @@ static enum sw_ex_next known(struct sw_exchange *x)
         }
         found = &c->found;
         c->version = r->version;
-    } else if (c->load.err != SW_E_NOT_FOUND) {
+    } else if (c->load.err == SW_E_STORE_CORRUPT) { /* perhaps it was done */
         return sw_ex__fail(x, SW_E_IDEM_STORE);
+    } else if (c->load.err != SW_E_NOT_FOUND) {
+        return store_down(x);
     }
     if (c->refused) { /* another one runs. What it runs may be another request, and stays so */
         return refuse(x, found != NULL && memcmp(found->fingerprint, c->fingerprint,
@@ -383,7 +410,7 @@ static enum sw_ex_next inserted(struct sw_exchange *x)
         return refuse(x, SW_E_IDEM_RUNNING);
     }
     if (op->err != SW_OK) {
-        return sw_ex__fail(x, SW_E_IDEM_STORE);
+        return store_down(x);
     }
     x->claim.live = true;
     x->claim.version = op->writes[0].ret_version;
@@ -540,7 +567,7 @@ bool sw_claim__settle(struct sw_exchange *x)
     struct sw_ex_claim *c = &x->claim;
     struct sw_slice value = {NULL, 0};
 
-    if (c->pending) {
+    if (c->pending || x->ask_pending) { /* what the store works on may lie in the arena */
         return true;
     }
     if (c->phase == CLAIM_INSERT && c->commit->err == SW_OK &&

@@ -35,10 +35,88 @@ static enum sw_ex_next ex_rerun(struct sw_exchange *x)
         return sw_ex__finish(x, false, false);
     }
     sw_ex__ask_init(x);
+    if (x->alarms == NULL && x->routed.route->token.on) {
+        return sw_ex__to(x, EX_TOKEN); /* whose claims lay in the arena */
+    }
     err = x->alarms != NULL ? SW_OK : sw_place_key(&x->ask);
     sw_ex__to(x, EX_ADMIT);
     return err == SW_OK ? EX_GO : sw_ex__fail(x, err);
 }
+
+/* ---- the line of a commit ---------------------------------------------------------------------
+ */
+
+static void on_turn(struct sw_admit_wait *line)
+{
+    struct sw_exchange *x = SW_CONTAINER(line, struct sw_exchange, line);
+
+    SW_ASSERT(x->magic == SW_EXCHANGE_MAGIC);
+    SW_ASSERT(x->ask_pending);
+    x->ask_pending = false;
+    sw_ex__run(x);
+}
+
+static void line_leave(struct sw_exchange *x)
+{
+    if (x->line.state == ADMIT_HELD) {
+        sw_admit__leave(x->worker->admit, &x->line);
+    }
+}
+
+static bool holds(const struct sw_admit_wait *place, const struct sw_store_key *key)
+{
+    return place->state == ADMIT_HELD && memcmp(&place->key, key, sizeof(*key)) == 0;
+}
+
+enum sw_step sw_ex__line(struct sw_ask *ask)
+{
+    struct sw_exchange *x = SW_CONTAINER(ask, struct sw_exchange, ask);
+
+    if (holds(&x->admit, &ask->key) || holds(&x->line, &ask->key)) {
+        return SW_STEP_DONE;
+    }
+    line_leave(x); /* a renewed id: the state lives elsewhere by now */
+    switch (sw_admit__enter(x->worker->admit, &x->line,
+                            &(struct sw_admit_ask){
+                                .key = ask->key,
+                                .queue_max = UINT32_MAX, /* no more than there are exchanges */
+                                .loop = x->worker->loop,
+                                .granted = on_turn,
+                                .traces = x->traces,
+                                .trace_count = x->trace_count,
+                            })) {
+    case SW_ADMIT_WAIT:
+        sw_count(&x->worker->stats->queue_waits, 1);
+        return SW_STEP_MORE;
+    case SW_ADMIT_HELD:
+    case SW_ADMIT_REENTRY: /* who holds it waits for this one: its commit takes its chances */
+        return SW_STEP_DONE;
+    case SW_ADMIT_FULL:
+        break;
+    }
+    SW_UNREACHABLE();
+}
+
+void sw_ex__line_abandon(struct sw_exchange *x)
+{
+    switch (x->line.state) {
+    case ADMIT_NONE:
+        return;
+    case ADMIT_WAITING:
+        if (sw_admit__cancel(x->worker->admit, &x->line)) {
+            return;
+        }
+        break; /* it is being granted */
+    case ADMIT_GRANTING:
+    case ADMIT_HELD:
+        break;
+    }
+    x->line.state = ADMIT_HELD;
+    line_leave(x);
+}
+
+/* ---- COMMIT -----------------------------------------------------------------------------------
+ */
 
 static enum sw_ex_next ex_committed(struct sw_exchange *x)
 {
@@ -46,8 +124,19 @@ static enum sw_ex_next ex_committed(struct sw_exchange *x)
     return sw_ex__to(x, EX_SEND);
 }
 
+/* Whose state does not fit any more learns from the log how much it is. */
+static void tell_large(const struct sw_exchange *x)
+{
+    sw_log(SW_LOG_WARN, "route %.*s: the sealed state needs %zu bytes of %s, at most %zu",
+           SW_SARG(x->routed.route->path), x->ask.sealed.needs_bytes,
+           x->ask.sealed.needs_bytes_max == SW_SEALED_BYTES_MAX ? "its cookie"
+                                                                : "the client's Cookie field",
+           x->ask.sealed.needs_bytes_max);
+}
+
 enum sw_ex_next sw_ex__commit(struct sw_exchange *x)
 {
+    enum sw_step step;
     enum sw_err err;
 
     if (x->claim.ending) { /* the state is committed, and now the claim is too, or could not be */
@@ -62,7 +151,11 @@ enum sw_ex_next sw_ex__commit(struct sw_exchange *x)
             return sw_ex__fail(x, err);
         }
     }
-    switch (x->ask.placement->commit(&x->ask)) {
+    step = x->ask.placement->commit(&x->ask);
+    if (step != SW_STEP_MORE) {
+        line_leave(x); /* before a rerun or an answer: its turn is over either way */
+    }
+    switch (step) {
     case SW_STEP_MORE:
         x->ask_pending = true; /* reading goes on: an end, or bytes too many, must not go unseen */
         sw_ex__timer(x, x->deadline_ns);
@@ -70,6 +163,9 @@ enum sw_ex_next sw_ex__commit(struct sw_exchange *x)
     case SW_STEP_FAIL:
         if (ex_may_rerun(x)) {
             return ex_rerun(x);
+        }
+        if (x->ask.err == SW_E_SEALED_LARGE) {
+            tell_large(x);
         }
         return sw_ex__fail(x, x->ask.err);
     case SW_STEP_DONE:

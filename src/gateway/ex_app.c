@@ -289,7 +289,9 @@ static bool gathers(struct sw_exchange *x, size_t *ret_max)
     if (x->upgraded || h->framing == SW_FRAMING_NONE) {
         return false;
     }
-    if (route->placement == SW_PLACE_SESSION && content_type_is(h, SW_S(SW_ENVELOPE_TYPE))) {
+    if ((route->placement == SW_PLACE_SESSION || route->placement == SW_PLACE_SEALED ||
+         route->placement == SW_PLACE_TOKEN) &&
+        content_type_is(h, SW_S(SW_ENVELOPE_TYPE))) {
         x->enveloped = true;
         *ret_max = ENVELOPE_FACTOR * (size_t)route->session.max_bytes + ENVELOPE_BASE_BYTES;
         return true;

@@ -1,4 +1,4 @@
-/* gateway/ex_before.c - the exchange before an app has it: ROUTE, ADMIT, LOAD, PICK.
+/* gateway/ex_before.c - the exchange before an app has it: ROUTE, TOKEN, ADMIT, LOAD, PICK.
  */
 #include "gateway/gateway_priv.h"
 
@@ -39,7 +39,9 @@ void sw_ex__ask_init(struct sw_exchange *x)
     x->ask.arena = &x->arena;
     x->ask.now_unix_s = sw_loop_now_unix_s(w->loop);
     x->ask.wake = on_wake;
+    x->ask.line = sw_ex__line;
     x->ask.claim_attempt = x->claim.live ? x->claim.attempt : 0;
+    x->ask.client_lines = sw_claim__lines(x);
     if (x->conn != NULL) {
         x->ask.trusted = sw_config_trusted(w->config, sw_stream_peer(x->conn->stream));
         x->ask.secure = x->ask.trusted && forwarded_https(&x->request);
@@ -80,6 +82,16 @@ static enum sw_err read_traces(struct sw_exchange *x)
     return SW_OK;
 }
 
+/* Our public keys, unless a route of exactly this path is somebody's own. */
+static bool jwks_wanted(const struct sw_exchange *x)
+{
+    const struct sw_config_route *route = x->routed.route;
+    struct sw_slice path = SW_S(SW_JWKS_PATH);
+
+    return x->worker->env.mint != NULL && sw_slice_eq(x->request.path, path) &&
+           (x->routed.err != SW_OK || !sw_slice_eq(route->path, path));
+}
+
 enum sw_ex_next sw_ex__route(struct sw_exchange *x)
 {
     struct sw_worker *w = x->worker;
@@ -90,6 +102,10 @@ enum sw_ex_next sw_ex__route(struct sw_exchange *x)
         return sw_ex__to(x, EX_SIDE);
     }
     x->routed = sw_route_match(w->routes, &x->request);
+    if (jwks_wanted(x)) {
+        x->routed.route = NULL;
+        return sw_respond__jwks(x);
+    }
     if (x->routed.err != SW_OK) {
         if (x->routed.err == SW_E_NO_METHOD) {
             x->extra_lines =
@@ -106,16 +122,49 @@ enum sw_ex_next sw_ex__route(struct sw_exchange *x)
     if (sw_place_cross_site(&x->ask)) {
         return sw_ex__fail(x, SW_E_CROSS_SITE);
     }
-    err = sw_place_key(&x->ask);
-    if (err != SW_OK) {
-        return sw_ex__fail(x, err);
-    }
     err = read_traces(x);
     if (err != SW_OK) {
         return sw_ex__fail(x, err);
     }
     sw_app_retry_earn(w->apps, x->routed.route->app, sw_ex__now_ns(x));
-    return sw_ex__to(x, EX_CLAIM);
+    if (x->routed.route->token.on) {
+        return sw_ex__to(x, EX_TOKEN);
+    }
+    err = sw_place_key(&x->ask);
+    return err == SW_OK ? sw_ex__to(x, EX_CLAIM) : sw_ex__fail(x, err);
+}
+
+/* A refusal says what would be needed (RFC 9110, 11.6.1). */
+static enum sw_ex_next ex_challenge(struct sw_exchange *x, enum sw_err err)
+{
+    x->extra_lines = x->ask.token.challenge;
+    return sw_ex__fail(x, err);
+}
+
+enum sw_ex_next sw_ex__token(struct sw_exchange *x)
+{
+    enum sw_err err;
+
+    if (sw_ex__nobody(x)) {
+        return sw_ex__finish(x, false, false); /* the client left while keys were fetched */
+    }
+    switch (sw_place_token(&x->ask)) {
+    case SW_STEP_MORE:
+        x->ask_pending = true;
+        return EX_WAIT;
+    case SW_STEP_FAIL:
+        return ex_challenge(x, x->ask.err);
+    case SW_STEP_DONE:
+        break;
+    }
+    if (x->routed.route->token.header_count > 0) {
+        x->request_body.trailer_out = NULL; /* no client may say them behind our back */
+    }
+    err = sw_place_key(&x->ask);
+    if (err != SW_OK) {
+        return ex_challenge(x, err);
+    }
+    return sw_ex__to(x, x->reruns > 0 ? EX_ADMIT : EX_CLAIM);
 }
 
 static void on_granted(struct sw_admit_wait *wait)

@@ -11,7 +11,8 @@
  *   every state but DONE -> SEND: an answer of ours instead (SEND itself: the connection ends)
  *
  * CLAIM is passed through by requests without Idempotency-Key, GATHER by answers whose body the
- * commit does not need.
+ * commit does not need. On routes with a `token` section TOKEN stands before CLAIM, and before the
+ * ADMIT of a rerun.
  *
  * The output gate is COMMIT: an app's answer has no other way to the client. Callbacks only record;
  * sw_ex__run steps. When the client leaves after its request was handed over, the exchange goes on
@@ -26,7 +27,8 @@
 #define ONE(s) SW_BIT(s)
 
 static const uint32_t ex_arrows[EX_STATE_COUNT] = {
-    [EX_ROUTE] = ONE(EX_CLAIM) | ONE(EX_SIDE) | ONE(EX_SEND) | ONE(EX_DONE),
+    [EX_ROUTE] = ONE(EX_TOKEN) | ONE(EX_CLAIM) | ONE(EX_SIDE) | ONE(EX_SEND) | ONE(EX_DONE),
+    [EX_TOKEN] = ONE(EX_CLAIM) | ONE(EX_ADMIT) | ONE(EX_SEND) | ONE(EX_DONE),
     [EX_SIDE] = ONE(EX_SEND) | ONE(EX_DONE),
     [EX_CLAIM] = ONE(EX_ADMIT) | ONE(EX_SEND) | ONE(EX_DONE),
     [EX_ADMIT] = ONE(EX_LOAD) | ONE(EX_SEND) | ONE(EX_DONE),
@@ -35,7 +37,7 @@ static const uint32_t ex_arrows[EX_STATE_COUNT] = {
     [EX_CONNECT] = ONE(EX_AWAIT) | ONE(EX_PICK) | ONE(EX_SEND) | ONE(EX_DONE),
     [EX_AWAIT] = ONE(EX_PICK) | ONE(EX_GATHER) | ONE(EX_COMMIT) | ONE(EX_SEND) | ONE(EX_DONE),
     [EX_GATHER] = ONE(EX_COMMIT) | ONE(EX_SEND) | ONE(EX_DONE),
-    [EX_COMMIT] = ONE(EX_SEND) | ONE(EX_ADMIT) | ONE(EX_DONE),
+    [EX_COMMIT] = ONE(EX_SEND) | ONE(EX_ADMIT) | ONE(EX_TOKEN) | ONE(EX_DONE),
     [EX_SEND] = ONE(EX_DONE),
     [EX_DONE] = 0,
 };
@@ -233,7 +235,7 @@ void sw_ex__run(struct sw_exchange *x)
         [EX_ROUTE] = sw_ex__route,     [EX_SIDE] = sw_ex__side,   [EX_CLAIM] = sw_ex__claim,
         [EX_ADMIT] = sw_ex__admit,     [EX_LOAD] = sw_ex__load,   [EX_PICK] = sw_ex__pick,
         [EX_CONNECT] = sw_ex__connect, [EX_AWAIT] = sw_ex__await, [EX_GATHER] = sw_ex__gather,
-        [EX_COMMIT] = sw_ex__commit,   [EX_SEND] = sw_ex__send,
+        [EX_COMMIT] = sw_ex__commit,   [EX_SEND] = sw_ex__send,   [EX_TOKEN] = sw_ex__token,
     };
 
     SW_ASSERT(x->magic == SW_EXCHANGE_MAGIC);
@@ -379,6 +381,7 @@ static void on_timer(struct sw_timer *t, void *arg)
         ex_commit_slow(x);
         break;
     case EX_ROUTE:
+    case EX_TOKEN:
     case EX_LOAD:
     case EX_DONE:
     case EX_STATE_COUNT:
@@ -532,6 +535,7 @@ void sw_exchange__drop(struct sw_exchange *x)
         sw_admit__leave(x->worker->admit, &x->admit);
     }
     sw_claim__abandon(x);
+    sw_ex__line_abandon(x);
     x->alarms = NULL;
     x->running = x->ask_pending = x->admit_pending = x->wait_pending = false;
     ex_free(x);

@@ -35,6 +35,7 @@ int sw_gateway_main(const struct sw_gateway_start *start, const struct sw_admin_
 /* ---- what the admin room reads, on the main thread ------------------------------------------- */
 
 struct sw_gateway;
+struct sw_keysets;
 struct sw_stats;
 
 struct sw_admin_ops {
@@ -52,9 +53,21 @@ const struct sw_stats *sw_gateway_stats(const struct sw_gateway *g, size_t worke
 struct sw_loop *sw_gateway_worker_loop(const struct sw_gateway *g, size_t worker);
 bool sw_gateway_ready(const struct sw_gateway *g);
 const struct sw_budget *sw_gateway_large(const struct sw_gateway *g);
+/* What is in use now; replaced when the file changes, so not to be kept beyond a callback. */
 const struct sw_keyring *sw_gateway_keys(const struct sw_gateway *g);
+const struct sw_keys_rules *sw_gateway_keys_in(const struct sw_gateway *g);
+/* The file of keys has changed and cannot be read: those of before are in use. */
+bool sw_gateway_keys_stale(const struct sw_gateway *g);
+/* Of all workers. */
+struct sw_key_used sw_gateway_key_used(const struct sw_gateway *g, uint32_t id);
 bool sw_gateway_stopping(const struct sw_gateway *g);
 uint64_t sw_gateway_log_dropped(const struct sw_gateway *g);
+const struct sw_keysets *sw_gateway_keysets(const struct sw_gateway *g); /* NULL: none */
+/* Of all workers; zeros when no route takes tokens. */
+struct sw_token_cache_stats sw_gateway_tokens(const struct sw_gateway *g);
+
+/* What a configuration asks of a key ring. Pure. */
+void sw_gateway_keys_rules(const struct sw_config *config, struct sw_keys_rules *ret_rules);
 
 /* ---- counters of one worker: written by it, read by anyone (relaxed) ------------------------- */
 
@@ -85,6 +98,7 @@ struct sw_stats {
     _Atomic uint64_t claims_new,
         claims_replayed; /* Idempotency-Key: run, answered from the store */
     _Atomic uint64_t claims_running, claims_reused, claims_unknown; /* refused: 409, 422, 409 */
+    _Atomic uint64_t claims_unkept; /* run although the store could not keep them */
     _Atomic uint64_t alarms_delivered, alarms_failed, alarms_dropped;
     _Atomic uint64_t reentries; /* 423 */
     _Atomic uint64_t by_ref;    /* states handed to the app by reference */
@@ -103,6 +117,7 @@ struct sw_stats_key sw_stats_unpack(uint64_t key);
 struct sw_worker;
 struct sw_admit;  /* the queues of keys: shared by all workers of a process */
 struct sw_access; /* the access log: may be NULL */
+struct sw_trust;  /* keys of issuers: trust.c */
 
 struct sw_admit *sw_admit_new(void);
 void sw_admit_free(struct sw_admit *a);
@@ -117,7 +132,9 @@ struct sw_worker_options {
     const struct sw_routes *routes;
     struct sw_apps *apps;
     struct sw_store *store; /* NULL when no route keeps sessions */
-    const struct sw_keyring *keys;
+    const struct sw_keyring *keys; /* copied; sw_worker_keys replaces it */
+    const struct sw_mint *mint; /* NULL: no route mints tokens */
+    const struct sw_trust *trust; /* keys of issuers; NULL: no route needs any */
     struct sw_admit *admit;
     struct sw_access *access;
     const int *listen_fds; /* this worker's sockets, one a listen address */
@@ -140,5 +157,11 @@ void sw_worker_stop(struct sw_worker *w, uint64_t deadline_ns, void (*stopped)(v
 /* Ends at once: as a crash does, but for the memory. The loop must not run any more. */
 void sw_worker_free(struct sw_worker *w);
 const struct sw_stats *sw_worker_stats(const struct sw_worker *w);
+/* Other keys from now on: both are copied. On the worker's thread, between two turns; exchanges
+ * that run go on with them. mint may be NULL. */
+void sw_worker_keys(struct sw_worker *w, const struct sw_keyring *keys, const struct sw_mint *mint);
+/* Any thread. */
+struct sw_key_used sw_worker_key_used(const struct sw_worker *w, uint32_t id);
+struct sw_token_cache_stats sw_worker_tokens(const struct sw_worker *w);
 
 #endif

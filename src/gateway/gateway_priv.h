@@ -4,6 +4,7 @@
 
 #include "base/pool.h"
 #include "gateway/gateway.h"
+#include "keysets/keysets.h"
 
 #define SW_WORKER_MAGIC   0x776f726bu
 #define SW_CONN_MAGIC     0x636f6e6eu
@@ -146,6 +147,7 @@ struct sw_buf *sw_gather__buf(const struct sw_gather *g);
 enum sw_ex_state {
     EX_ROUTE,   /* head -> route, placement, key */
     EX_SIDE,    /* the side API: an app asks for the state of another exchange */
+    EX_TOKEN,   /* who comes: on routes with a `token` section */
     EX_CLAIM,   /* the idempotency key: new, running, done */
     EX_ADMIT,   /* in the queue of the key */
     EX_LOAD,    /* the state */
@@ -160,6 +162,8 @@ enum sw_ex_state {
 };
 
 enum sw_ex_next { EX_GO, EX_WAIT };
+
+#define SW_SIDE_CAP_CHARS 22 /* of base64url, each 6 random bits: 132 */
 
 #define SW_TRACES_MAX 16 /* apps that call each other through the gateway, one in the other */
 
@@ -257,7 +261,8 @@ struct sw_exchange {
 
     /* waits of others: the slot is free when none is left */
     struct sw_admit_wait admit;
-    bool exclusive; /* asked for the key */
+    struct sw_admit_wait line; /* of a commit that waits its turn (ask.line) */
+    bool exclusive;            /* asked for the key */
     bool admit_pending, ask_pending, wait_pending;
     uint32_t reruns; /* a safe request that wrote met a conflict: once more, exclusively */
     bool logged;
@@ -280,8 +285,10 @@ struct sw_exchange {
 
     /* The side API: what the app may ask for while this runs; and is this such a call itself? */
     struct sw_link side_link; /* in the worker's table, by the capability */
-    uint8_t side_cap[16];
+    char side_cap[SW_SIDE_CAP_CHARS];
     bool side;
+    struct sw_exchange *side_caller;     /* the call whose write commits at once for this one */
+    struct sw_stage_answer *side_answer; /* of such a call: in the arena; NULL: not begun */
 
     struct sw_timer timer;
     uint64_t begin_ns, deadline_ns, wait_until_ns;
@@ -330,8 +337,9 @@ enum sw_ex_said { SAID_NOTHING, SAID_WELL, SAID_ILL };
 /* Ends the attempt: the connection goes back or away, the instance is told how it went. */
 void sw_ex__release_instance(struct sw_exchange *x, bool reusable, enum sw_ex_said said);
 
-/* ex_before.c: ROUTE, ADMIT, LOAD, PICK */
+/* ex_before.c: ROUTE, TOKEN, ADMIT, LOAD, PICK */
 enum sw_ex_next sw_ex__route(struct sw_exchange *x);
+enum sw_ex_next sw_ex__token(struct sw_exchange *x);
 enum sw_ex_next sw_ex__admit(struct sw_exchange *x);
 enum sw_ex_next sw_ex__load(struct sw_exchange *x);
 enum sw_ex_next sw_ex__pick(struct sw_exchange *x);
@@ -344,9 +352,13 @@ enum sw_ex_next sw_ex__attempt_failed(struct sw_exchange *x, enum sw_err err);
 void sw_ex__await_timer(struct sw_exchange *x);
 /* ex_after.c: COMMIT, SEND */
 enum sw_ex_next sw_ex__commit(struct sw_exchange *x);
+enum sw_step sw_ex__line(struct sw_ask *ask);     /* ask.line */
+void sw_ex__line_abandon(struct sw_exchange *x); /* as at a crash: no callback comes any more */
 enum sw_ex_next sw_ex__send(struct sw_exchange *x);
 /* claim.c: CLAIM, and how a claim ends */
 enum sw_ex_next sw_ex__claim(struct sw_exchange *x);
+/* What the client is told of it, beside the app's answer: lines with their ends, or none. */
+struct sw_slice sw_claim__lines(const struct sw_exchange *x);
 /* Before the commit of an answer: how the claim ends, as a write in ask.join. */
 SW_MUST enum sw_err sw_claim__answered(struct sw_exchange *x);
 /* That answer is not wanted: the request runs again. */
@@ -391,6 +403,8 @@ SW_MUST enum sw_err sw_respond__continue(struct sw_exchange *x);
 SW_MUST enum sw_err sw_respond__head(struct sw_exchange *x);
 SW_MUST enum sw_err sw_respond__interim(struct sw_exchange *x);
 SW_MUST enum sw_err sw_request__head(struct sw_exchange *x);
+/* SW_JWKS_PATH, from the gateway itself. */
+enum sw_ex_next sw_respond__jwks(struct sw_exchange *x);
 
 /* ---- tunnels --------------------------------------------------------------------------------- */
 
@@ -420,6 +434,7 @@ void sw_tunnel__close(struct sw_tunnel *t);
 /* ---- the worker ------------------------------------------------------------------------------ */
 
 #define SW_SIDE_BUCKETS 1024
+#define SW_SIDE_CAPS    256 /* made at once: one call of the kernel's generator */
 struct sw_worker {
     uint32_t magic;
     struct sw_loop *loop;
@@ -431,6 +446,9 @@ struct sw_worker {
     size_t index;
     struct sw_upstream *upstream;
     struct sw_place_env env;
+    struct sw_keyring keys; /* env.keys */
+    struct sw_mint mint;    /* env.mint, with references of its own */
+    struct sw_key_uses key_uses;
     struct sw_rng rng;
     struct sw_pool conns, exchanges, pieces, tunnels;
     struct sw_link conn_list, exchange_list, tunnel_list;
@@ -442,6 +460,8 @@ struct sw_worker {
     struct sw_listener *side_listener;
     struct sw_slice side_url;
     struct sw_link *side_table; /* SW_SIDE_BUCKETS lists of exchanges */
+    char side_caps[SW_SIDE_CAPS][SW_SIDE_CAP_CHARS]; /* the first side_caps_left are not used yet */
+    size_t side_caps_left;
     struct sw_alarms *alarms;   /* NULL: another worker's */
     bool stopping;
     struct sw_timer stop_timer;
@@ -457,6 +477,48 @@ static inline uint64_t sw_ex__now_ns(const struct sw_exchange *x)
 struct sw_slice sw_worker__date(struct sw_worker *w);
 /* While stopping: is that the last one? */
 void sw_worker__check_stopped(struct sw_worker *w);
+
+/* ---- trust.c: keys of issuers -----------------------------------------------------------------
+ */
+
+struct sw_trust {
+    struct sw_keysets *keysets; /* NULL: the configuration names none */
+    struct sw_keyset *list[SW_KEYSETS_MAX]; /* by config->keysets */
+};
+/* Opens those of the configuration, and waits a little for them. SW_E_*, with *ret_why: a file that
+ * cannot be read, or no memory; close it then too. Main thread. */
+SW_MUST enum sw_err sw_trust__open(struct sw_trust *t, const struct sw_config *c,
+                                   const char **ret_why);
+/* Before the workers' memory goes: exchanges may wait for keys. */
+void sw_trust__close(struct sw_trust *t);
+/* A worker's own views, and its cache of verified tokens where a route takes any. t may be NULL.
+ * False: no memory; end it then too. */
+SW_MUST bool sw_trust__env_init(const struct sw_trust *t, struct sw_place_env *env);
+void sw_trust__env_fini(struct sw_place_env *env);
+
+/* ---- keys.c: the key ring, as it is and as it changes; main thread ----------------------------
+ */
+
+#define SW_WORKERS_MAX  256 /* as the configuration's `workers` */
+#define SW_KEYS_LOOK_NS SW_NS_PER_S /* the file is looked at this often */
+
+struct sw_keys;
+/* Reads the ring: from the environment, else from the configuration's file, which it makes when it
+ * is missing. *ret_why: for people. */
+SW_MUST enum sw_err sw_keys__new(const struct sw_config *config, struct sw_loop *loop,
+                                 struct sw_keys **ret_keys, const char **ret_why);
+/* No loop of a member runs any more. NULL is allowed. */
+void sw_keys__free(struct sw_keys *k);
+/* In use now; valid until the loop's next turn. */
+const struct sw_keyring *sw_keys__ring(const struct sw_keys *k);
+const struct sw_mint *sw_keys__mint(const struct sw_keys *k);
+const struct sw_keys_rules *sw_keys__rules(const struct sw_keys *k);
+bool sw_keys__stale(const struct sw_keys *k);
+/* This worker began with these keys and follows; before sw_keys__watch. */
+void sw_keys__join(struct sw_keys *k, struct sw_loop *loop, struct sw_worker *worker);
+/* Begins to follow the file, and to rotate by age where the configuration says so. */
+void sw_keys__watch(struct sw_keys *k);
+void sw_keys__stop(struct sw_keys *k);
 
 /* ---- stats.c, access.c ----------------------------------------------------------------------- */
 

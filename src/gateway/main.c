@@ -12,10 +12,8 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define WORKERS_MAX       256 /* as the configuration's `workers` */
 #define MAIN_STREAMS_MAX  2048
 #define EXIT_START_FAILED 3
 #define TELL_WAIT_MS      2000
@@ -37,7 +35,8 @@ struct sw_gateway {
     struct sw_config *config;
     struct sw_routes *routes;
     struct sw_store *store;
-    struct sw_keyring keys;
+    struct sw_keys *keys;
+    struct sw_trust trust;
     struct sw_apps *apps;
     struct sw_life *life;
     struct sw_admit *admit;
@@ -48,7 +47,7 @@ struct sw_gateway {
     int control_fd; /* the same socket: messages go out one by one, as records */
     const struct sw_admin_ops *admin_ops;
     void *admin;
-    struct thread threads[WORKERS_MAX];
+    struct thread threads[SW_WORKERS_MAX];
     size_t thread_count, threads_stopped;
     bool ready, stopping;
 };
@@ -104,7 +103,31 @@ const struct sw_budget *sw_gateway_large(const struct sw_gateway *g)
 
 const struct sw_keyring *sw_gateway_keys(const struct sw_gateway *g)
 {
-    return &g->keys;
+    return sw_keys__ring(g->keys);
+}
+
+const struct sw_keys_rules *sw_gateway_keys_in(const struct sw_gateway *g)
+{
+    return sw_keys__rules(g->keys);
+}
+
+bool sw_gateway_keys_stale(const struct sw_gateway *g)
+{
+    return sw_keys__stale(g->keys);
+}
+
+struct sw_key_used sw_gateway_key_used(const struct sw_gateway *g, uint32_t id)
+{
+    struct sw_key_used sum = {0, 0, 0};
+
+    for (size_t i = 0; i < g->thread_count; i++) {
+        struct sw_key_used one = sw_worker_key_used(g->threads[i].worker, id);
+
+        sum.opened += one.opened;
+        sum.made += one.made;
+        sum.last_unix_s = SW_MAX(sum.last_unix_s, one.last_unix_s);
+    }
+    return sum;
 }
 
 bool sw_gateway_stopping(const struct sw_gateway *g)
@@ -115,6 +138,26 @@ bool sw_gateway_stopping(const struct sw_gateway *g)
 uint64_t sw_gateway_log_dropped(const struct sw_gateway *g)
 {
     return g->access == NULL ? 0 : sw_access_dropped(g->access);
+}
+
+const struct sw_keysets *sw_gateway_keysets(const struct sw_gateway *g)
+{
+    return g->trust.keysets;
+}
+
+struct sw_token_cache_stats sw_gateway_tokens(const struct sw_gateway *g)
+{
+    struct sw_token_cache_stats sum = {0};
+
+    for (size_t i = 0; i < g->thread_count; i++) {
+        struct sw_token_cache_stats one = sw_worker_tokens(g->threads[i].worker);
+
+        sum.hits += one.hits;
+        sum.misses += one.misses;
+        sum.evictions += one.evictions;
+        sum.too_long += one.too_long;
+    }
+    return sum;
 }
 
 /* ---- the supervisor -------------------------------------------------------------------------- */
@@ -256,6 +299,11 @@ static const struct sw_stream_events control_events = {
 
 /* ---- the beginning --------------------------------------------------------------------------- */
 
+/* config/ names the algorithms and does not see crypto/. */
+_Static_assert(SW_CONFIG_ALG_HS256 == (int)SW_JOSE_HS256, "one number for one algorithm");
+_Static_assert(SW_CONFIG_ALG_ES256 == (int)SW_JOSE_ES256, "likewise");
+_Static_assert(SW_CONFIG_ALG_ED25519 == (int)SW_JOSE_ED25519, "likewise");
+
 static bool uses(const struct sw_config *c, enum sw_placement_kind kind)
 {
     for (size_t i = 0; i < c->route_count; i++) {
@@ -277,10 +325,27 @@ static bool keeps_claims(const struct sw_config *c)
     return false;
 }
 
+/* What clients carry is ended by a note in the store; its keys must outlive the process too. */
+static bool ends_things(const struct sw_config *c)
+{
+    for (size_t i = 0; i < c->route_count; i++) {
+        if (c->routes[i].token.on || c->routes[i].placement == SW_PLACE_SEALED ||
+            c->routes[i].placement == SW_PLACE_STICKY ||
+            c->routes[i].moved_from != SW_PLACE_NONE) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool keeps_large(const struct sw_config *c)
 {
     for (size_t i = 0; i < c->route_count; i++) {
-        if (c->routes[i].placement == SW_PLACE_SESSION &&
+        bool sessions = c->routes[i].placement == SW_PLACE_SEALED &&
+                        (c->routes[i].sealed.oversize == SW_OVERSIZE_SPILL ||
+                         c->routes[i].moved_from == SW_PLACE_SESSION);
+
+        if ((sessions || c->routes[i].placement == SW_PLACE_SESSION) &&
             c->routes[i].session.max_bytes > c->routes[i].session.inline_bytes) {
             return true;
         }
@@ -330,6 +395,7 @@ static int open_store(struct sw_gateway *g)
         .path = c->store_path,
         .sync = (enum sw_sync)c->sync,
         .map_bytes_max = c->store_map_bytes,
+        .memory_bytes_max = c->store_memory_bytes,
         .queue_max = 65536,
         .readers_max = (uint32_t)(g->thread_count + 4),
         .expire = true,
@@ -338,47 +404,34 @@ static int open_store(struct sw_gateway *g)
     const char *why = "no memory";
     enum sw_err err;
 
-    if (!uses(c, SW_PLACE_SESSION) && !keeps_claims(c)) {
+    if (!uses(c, SW_PLACE_SESSION) && !keeps_claims(c) && !ends_things(c)) {
         return 0;
     }
-    err = sw_slice_eq(c->store_kind, SW_S("memory")) ? sw_store_open_mem(&opt, &g->store)
-                                                     : sw_store_open_lmdb(&opt, &g->store, &why);
-    return err == SW_OK ? 0 : start_failed("store", why);
-}
-
-/* The folder of the key ring, when nobody made it yet: the store's, usually. */
-static void make_folder_of(const char *path)
-{
-    char folder[4096];
-    struct sw_out out = sw_out_init(folder, sizeof(folder) - 1);
-    const char *slash = strrchr(path, '/');
-
-    if (slash == NULL || slash == path) {
-        return;
+    if (sw_slice_eq(c->store_kind, SW_S("memory"))) {
+        err = sw_store_open_mem(&opt, &g->store);
+    } else if (sw_slice_eq(c->store_kind, SW_S("journal"))) {
+        err = sw_store_open_journal(&opt, &g->store, &why);
+    } else {
+        err = sw_store_open_lmdb(&opt, &g->store, &why);
     }
-    sw_out_put(&out, path, (size_t)(slash - path));
-    folder[out.len] = '\0';
-    (void)mkdir(folder, 0700); /* what is wrong with it, reading or writing the ring will tell */
+    return err == SW_OK ? 0 : start_failed("store", why);
 }
 
 static int open_keys(struct sw_gateway *g)
 {
     const char *why = "no memory";
-    char path[4096];
-    struct sw_out out = sw_out_init(path, sizeof(path) - 1);
 
-    if (!uses(g->config, SW_PLACE_STICKY) && !uses(g->config, SW_PLACE_SESSION)) {
-        sw_keyring_make(sw_loop_now_unix_s(g->loop), &g->keys); /* nothing that must be kept */
-        return 0;
-    }
-    sw_out_slice(&out, g->config->keys_file);
-    if (out.overflowed) {
-        return start_failed("keys", "the path is too long");
-    }
-    path[out.len] = '\0';
-    make_folder_of(path);
-    if (sw_keyring_load(path, sw_loop_now_unix_s(g->loop), &g->keys, &why) != SW_OK) {
-        return start_failed("keys", why);
+    return sw_keys__new(g->config, g->loop, &g->keys, &why) == SW_OK ? 0
+                                                                     : start_failed("keys", why);
+}
+
+/* Last of what is opened: an issuer that does not answer is waited for a little. */
+static int open_trust(struct sw_gateway *g)
+{
+    const char *why = "no memory";
+
+    if (sw_trust__open(&g->trust, g->config, &why) != SW_OK) {
+        return start_failed("keys of tokens", why);
     }
     return 0;
 }
@@ -438,7 +491,9 @@ static int open_worker(struct sw_gateway *g, size_t index, const struct sw_gatew
         .routes = g->routes,
         .apps = g->apps,
         .store = g->store,
-        .keys = &g->keys,
+        .keys = sw_keys__ring(g->keys),
+        .mint = sw_keys__mint(g->keys),
+        .trust = &g->trust,
         .admit = g->admit,
         .access = g->access,
         .listen_fds = fds,
@@ -470,7 +525,11 @@ static int open_worker(struct sw_gateway *g, size_t index, const struct sw_gatew
     sw_random(&opt.seed, sizeof(opt.seed));
     opt.loop = t->loop;
     err = sw_worker_new(&opt, &t->worker);
-    return err == SW_OK ? 0 : start_failed("worker", sw_err_text(err));
+    if (err != SW_OK) {
+        return start_failed("worker", sw_err_text(err));
+    }
+    sw_keys__join(g->keys, t->loop, t->worker);
+    return 0;
 }
 
 static void *thread_main(void *arg)
@@ -506,6 +565,7 @@ static int open_all(struct sw_gateway *g, const struct sw_gateway_start *start)
     }
     failed = open_keys(g);
     failed = failed != 0 ? failed : open_store(g);
+    failed = failed != 0 ? failed : open_trust(g);
     if (failed != 0) {
         return failed;
     }
@@ -554,6 +614,7 @@ static void close_all(struct sw_gateway *g)
     if (g->admin != NULL) {
         g->admin_ops->close(g->admin);
     }
+    sw_trust__close(&g->trust); /* likewise: who waits for keys lies in the workers' memory */
     for (size_t i = 0; i < SW_COUNTOF(g->threads); i++) {
         if (g->threads[i].worker != NULL) {
             sw_worker_free(g->threads[i].worker);
@@ -573,6 +634,7 @@ static void close_all(struct sw_gateway *g)
     if (g->loop != NULL) {
         sw_loop_free(g->loop);
     }
+    sw_keys__free(g->keys); /* after the loops: a message of it may never have come through */
     if (g->apps != NULL) {
         sw_apps_free(g->apps);
     }
@@ -593,7 +655,7 @@ int sw_gateway_main(const struct sw_gateway_start *start, const struct sw_admin_
 
     SW_ASSERT(g != NULL);
     SW_ASSERT(start->workers > 0);
-    SW_ASSERT(start->workers <= WORKERS_MAX);
+    SW_ASSERT(start->workers <= SW_WORKERS_MAX);
     SW_ASSERT(start->listen_count <= SW_LISTEN_MAX);
     /* Ctrl-C reaches the whole group: the supervisor decides what it means. */
     signal(SIGPIPE, SIG_IGN);
@@ -615,7 +677,9 @@ int sw_gateway_main(const struct sw_gateway_start *start, const struct sw_admin_
             SW_ASSERT(rc == 0); /* at start, where failing may be fatal */
             g->threads[i].running = true;
         }
+        sw_keys__watch(g->keys);
         sw_loop_run(g->loop);
+        sw_keys__stop(g->keys);
         for (size_t i = 0; i < g->thread_count; i++) {
             sw_loop_stop(g->threads[i].loop);
             pthread_join(g->threads[i].id, NULL);

@@ -19,18 +19,39 @@ static struct sw_buf *head_buf(struct sw_exchange *x, const struct sw_head *head
     return sw_buf_get(x->worker->loop, SW_MAX(bytes, SW_BUF_BYTES));
 }
 
+/* What only we say to an app of this route. */
+static size_t names_stripped(const struct sw_config_route *route,
+                             struct sw_slice names[SW_TOKEN_HEADERS_MAX + 1])
+{
+    size_t count = 0;
+
+    if (route->token.on) {
+        SW_ASSERT(route->token.header_count <= SW_TOKEN_HEADERS_MAX);
+        for (size_t i = 0; i < route->token.header_count; i++) {
+            names[count++] = route->token.headers[i].name;
+        }
+    }
+    if (sw_place_has_phantom(route)) {
+        names[count++] = SW_S("Authorization");
+    }
+    return count;
+}
+
 enum sw_err sw_request__head(struct sw_exchange *x)
 {
     const struct sw_config_route *route = x->routed.route;
     const struct sw_field *host = sw_head_find(&x->request, SW_FIELD_HOST);
     size_t mark = sw_arena_mark(&x->arena);
+    struct sw_slice phantom;
+    enum sw_err err = sw_place_phantom(&x->ask, &phantom);
     size_t cap = (x->ask.state.ptr == NULL ? 0 : x->ask.state.len) + x->ask.key_text.len +
                  route->strip.len + x->ask.ref_url.len + x->ask.trace.len +
+                 x->ask.token.lines.len + phantom.len +
                  (x->ask.alarm == NULL ? 0 : ALARM_LINE_BYTES) + LINES_BYTES;
     char *text = sw_arena_bytes(&x->arena, cap);
     struct sw_out lines = sw_out_init(text, cap), out;
-    struct sw_slice own[SW_OWN_COOKIES_MAX];
-    char own_text[256];
+    struct sw_slice own[SW_OWN_COOKIES_MAX], names[SW_TOKEN_HEADERS_MAX + 1];
+    char own_text[SW_OWN_COOKIES_TEXT];
     struct sw_forward_request f = {
         .head = &x->request,
         /* an alarm's path is the app's own already */
@@ -41,14 +62,18 @@ enum sw_err sw_request__head(struct sw_exchange *x)
         .peer_trusted = x->ask.trusted,
         .cookies_stripped = own,
         .cookies_stripped_count = sw_place_own_cookies(route, own, own_text),
+        .names_stripped = names,
+        .names_stripped_count = names_stripped(route, names),
         .framing = x->request.framing,
         .length = x->request.length,
         .keep_upgrade = x->request.upgrade.len > 0,
     };
     uint64_t now = sw_loop_now_ns(x->worker->loop);
     struct sw_buf *buf;
-    enum sw_err err;
 
+    if (err != SW_OK) {
+        return err;
+    }
     if (x->ask.state_present &&
         x->ask.state.len > sw_app_inline_bytes(x->worker->apps, route->app)) {
         x->ask.by_ref = true; /* its server was found not to take so long a header */
@@ -74,6 +99,7 @@ enum sw_err sw_request__head(struct sw_exchange *x)
     if (x->request.expect_continue && !x->body_in_done && x->held_bytes == 0) {
         sw_out_lit(&lines, "Expect: 100-continue\r\n"); /* RFC 9110, 10.1.1: the app decides */
     }
+    sw_out_slice(&lines, phantom);
     if (lines.overflowed) {
         return SW_E_NO_MEMORY;
     }
@@ -261,6 +287,38 @@ enum sw_err sw_respond__whole(struct sw_exchange *x, unsigned status, struct sw_
     x->answer_head_sent = true;
     x->answer_done = true;
     return err;
+}
+
+enum sw_ex_next sw_respond__jwks(struct sw_exchange *x)
+{
+    static const struct sw_slice lines =
+        SW_S("Content-Type: application/jwk-set+json\r\nCache-Control: public, max-age=300\r\n"
+             "Access-Control-Allow-Origin: *\r\nX-Content-Type-Options: nosniff\r\n");
+    char text[SW_JWKS_TEXT_BYTES];
+    struct sw_out out = sw_out_init(text, sizeof(text));
+    struct sw_slice body;
+    enum sw_err err;
+
+    if (x->request.method != SW_METHOD_GET && x->request.method != SW_METHOD_HEAD) {
+        x->extra_lines = SW_S("Allow: GET, HEAD\r\n");
+        return sw_ex__fail(x, SW_E_NO_METHOD);
+    }
+    err = sw_mint_put_public(&out, x->worker->env.mint) ? SW_OK : SW_E_NO_MEMORY;
+    body = sw_out_done(&out);
+    if (err == SW_OK) {
+        err = sw_gather__begin(&x->gather, x->worker, body.len, body.len);
+    }
+    for (size_t at = 0; err == SW_OK && at < body.len; at += SW_BUF_BYTES) {
+        err = sw_gather__add(&x->gather, x->worker,
+                             sw_slice_head(sw_slice_tail(body, at), SW_BUF_BYTES));
+    }
+    if (err != SW_OK) {
+        return sw_ex__fail(x, err);
+    }
+    sw_ex__to(x, EX_SEND);
+    err = sw_respond__whole(x, 200, SW_S(""), lines, sw_gather__buf(&x->gather),
+                            sw_gather__bytes(&x->gather));
+    return sw_ex__finish(x, x->keep_alive && err == SW_OK, err == SW_OK);
 }
 
 /* Which of our answers may be tried again, and when. */

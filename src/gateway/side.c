@@ -3,11 +3,16 @@
  *
  *   GET PUT PATCH DELETE http://127.0.0.1:PORT/state/<capability>
  *
- * The capability is 128 random bits, made for one exchange and dead when the head of the app's
- * answer is here; who knows it may use it, nothing else is asked. Each worker listens on a port of
- * its own, so that the call arrives where the exchange lives: no lock, no message. What is written
- * is staged, and commits with the answer (placement/stage.c). Such calls are exchanges too, which
- * end in SIDE; they are not in the access log, for their path is a secret.
+ * The capability is 132 random bits, made for one exchange and dead when the head of the app's
+ * answer is here; who knows it may use it, nothing else is asked. It is text from the beginning,
+ * and comes from a stock of the worker's that is filled from the kernel's generator: nobody can
+ * guess one, whatever others he has seen, for no two have a bit in common. Each worker listens on a
+ * port of its own, so that the call arrives where the exchange lives: no lock, no message.
+ *
+ * What is written is staged, and commits with the answer (placement/stage.c); with ?immediate=1 it
+ * commits at once, and while it does so the exchange it belongs to stands still, as it does at its
+ * own commit: both wait for the store, and neither can end before it has answered. Such calls are
+ * exchanges too, which end in SIDE; they are not in the access log, for their path is a secret.
  * Source: the state protocol, 2.3.
  */
 #include "gateway/gateway_priv.h"
@@ -17,33 +22,53 @@
 /* A body is checked and compacted: white space may make it longer than the state it becomes. */
 #define BODY_FACTOR 2u
 
-static struct sw_link *bucket_of(struct sw_worker *w, const uint8_t cap[16])
+static struct sw_link *bucket_of(struct sw_worker *w, const char cap[SW_SIDE_CAP_CHARS])
 {
-    return &w->side_table[((size_t)cap[0] << 8 | cap[1]) % SW_SIDE_BUCKETS];
+    uint64_t word;
+
+    _Static_assert(SW_SIDE_BUCKETS == 1u << 10, "the shift below");
+    memcpy(&word, cap, sizeof(word));
+    return &w->side_table[word * 0x9e3779b97f4a7c15u >> 54];
+}
+
+static const char *next_cap(struct sw_worker *w)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    _Static_assert(sizeof(letters) == 64 + 1, "6 bits of each byte choose one, all alike");
+    if (w->side_caps_left == 0) {
+        char *text = w->side_caps[0];
+
+        sw_random(text, sizeof(w->side_caps));
+        for (size_t i = 0; i < sizeof(w->side_caps); i++) {
+            text[i] = letters[(unsigned char)text[i] & 63];
+        }
+        w->side_caps_left = SW_SIDE_CAPS;
+    }
+    return w->side_caps[--w->side_caps_left];
 }
 
 void sw_side__open(struct sw_exchange *x)
 {
     struct sw_worker *w = x->worker;
     const struct sw_config_route *route = x->routed.route;
-    size_t cap = w->side_url.len + SW_B64_LEN(sizeof(x->side_cap));
-    struct sw_out out;
+    size_t len = w->side_url.len + sizeof(x->side_cap);
     char *text;
 
     SW_ASSERT(!sw_link_linked(&x->side_link));
-    if (w->side_url.len == 0 || route->placement != SW_PLACE_SESSION ||
+    if (w->side_url.len == 0 || (route->placement != SW_PLACE_SESSION && !x->ask.move.session) ||
         route->session.max_bytes <= route->session.inline_bytes) {
         return;
     }
-    text = sw_arena_bytes(&x->arena, cap);
+    text = sw_arena_bytes(&x->arena, len);
     if (text == NULL) {
         return; /* a state above inline is then refused */
     }
-    sw_random(x->side_cap, sizeof(x->side_cap));
-    out = sw_out_init(text, cap);
-    sw_out_slice(&out, w->side_url);
-    sw_b64url_put(&out, x->side_cap, sizeof(x->side_cap));
-    x->ask.ref_url = sw_out_done(&out);
+    memcpy(x->side_cap, next_cap(w), sizeof(x->side_cap));
+    memcpy(text, w->side_url.ptr, w->side_url.len);
+    memcpy(text + w->side_url.len, x->side_cap, sizeof(x->side_cap));
+    x->ask.ref_url = sw_slice_of(text, len);
     sw_list_push_back(bucket_of(w, x->side_cap), &x->side_link);
 }
 
@@ -55,7 +80,7 @@ void sw_side__close(struct sw_exchange *x)
 }
 
 /* Takes the same time wherever they differ. */
-static bool same(const uint8_t *a, const uint8_t *b, size_t len)
+static bool same(const char *a, const char *b, size_t len)
 {
     unsigned diff = 0;
 
@@ -68,20 +93,19 @@ static bool same(const uint8_t *a, const uint8_t *b, size_t len)
 /* The exchange that the path names, while its app is busy with it. */
 static enum sw_err find(struct sw_exchange *x, struct sw_exchange **ret_target)
 {
-    struct sw_slice path = x->request.path, prefix = SW_S(PREFIX);
-    uint8_t cap[sizeof(x->side_cap)];
+    struct sw_slice path = x->request.path, prefix = SW_S(PREFIX), cap;
     struct sw_link *head;
 
-    if (!sw_slice_starts(path, prefix) ||
-        sw_b64url_exact(sw_slice_tail(path, prefix.len), cap, sizeof(cap)) != SW_OK) {
+    cap = sw_slice_tail(path, prefix.len);
+    if (!sw_slice_starts(path, prefix) || cap.len != sizeof(x->side_cap)) {
         return SW_E_NO_ROUTE;
     }
-    head = bucket_of(x->worker, cap);
+    head = bucket_of(x->worker, cap.ptr);
     for (struct sw_link *l = head->next; l != head; l = l->next) {
         struct sw_exchange *target = SW_CONTAINER(l, struct sw_exchange, side_link);
 
         SW_ASSERT(target->magic == SW_EXCHANGE_MAGIC);
-        if (same(target->side_cap, cap, sizeof(cap))) {
+        if (same(target->side_cap, cap.ptr, sizeof(target->side_cap))) {
             *ret_target = target;
             return target->state == EX_AWAIT ? SW_OK : SW_E_STAGE_GONE;
         }
@@ -234,23 +258,74 @@ static enum sw_ex_next answer(struct sw_exchange *x, const struct sw_stage_answe
     return sw_ex__finish(x, x->keep_alive && err == SW_OK, err == SW_OK);
 }
 
+static enum sw_ex_next told(struct sw_exchange *x, const struct sw_stage_ask *in,
+                            const struct sw_stage_answer *a)
+{
+    if (in->method != SW_STAGE_GET && a->err == SW_OK) {
+        sw_count(&x->worker->stats->stages, 1);
+    }
+    return a->err == SW_OK ? answer(x, a) : fail(x, a->err);
+}
+
+/* The store has answered: the call is answered, and the exchange goes on. */
+static void on_told(struct sw_ask *ask)
+{
+    struct sw_exchange *target = SW_CONTAINER(ask, struct sw_exchange, ask);
+    struct sw_exchange *x = sw_take(&target->side_caller);
+
+    SW_ASSERT(target->magic == SW_EXCHANGE_MAGIC);
+    SW_ASSERT(x->magic == SW_EXCHANGE_MAGIC);
+    SW_ASSERT(target->ask_pending);
+    SW_ASSERT(x->ask_pending);
+    target->ask_pending = x->ask_pending = false;
+    sw_ex__run(x);
+    if (target->state == EX_AWAIT && sw_ex__nobody(target) && !target->body_in_done) {
+        (void)sw_ex__finish(target, false, false); /* its client left in the middle of the body */
+    }
+    sw_ex__run(target);
+}
+
+static enum sw_ex_next at_once(struct sw_exchange *x, struct sw_exchange *target,
+                               const struct sw_stage_ask *in)
+{
+    struct sw_stage_answer *a = sw_arena_new(&x->arena, struct sw_stage_answer);
+
+    if (a == NULL) {
+        return fail(x, SW_E_NO_MEMORY);
+    }
+    if (target->ask_pending) {
+        return fail(x, SW_E_STAGE_BUSY);
+    }
+    if (sw_stage_now(&target->ask, in, a, on_told) == SW_STEP_DONE) {
+        return told(x, in, a);
+    }
+    x->side_answer = a;
+    target->side_caller = x;
+    target->ask_pending = x->ask_pending = true;
+    return EX_WAIT;
+}
+
 enum sw_ex_next sw_ex__side(struct sw_exchange *x)
 {
     struct sw_stage_answer out = {0};
     struct sw_stage_ask in = {0};
     struct sw_exchange *target;
-    bool done;
+    bool done, now = sw_slice_eq(x->request.query, SW_S("immediate=1"));
     enum sw_err err;
 
     if (x->conn == NULL) {
         return sw_ex__finish(x, false, false);
     }
+    if (x->side_answer != NULL) {
+        in.method = SW_STAGE_PUT; /* any that writes */
+        return told(x, &in, x->side_answer);
+    }
     err = find(x, &target);
     if (err == SW_OK) {
         err = read_method(x, &in);
     }
-    if (err == SW_OK && x->request.query.len > 0) {
-        err = SW_E_TARGET; /* nothing is understood there */
+    if (err == SW_OK && x->request.query.len > 0 && (!now || in.method == SW_STAGE_GET)) {
+        err = SW_E_TARGET; /* nothing else is understood there */
     }
     if (err == SW_OK) {
         err = take_body(x, BODY_FACTOR * (size_t)target->routed.route->session.max_bytes, &done);
@@ -266,9 +341,9 @@ enum sw_ex_next sw_ex__side(struct sw_exchange *x)
     read_condition(&x->request, SW_S("If-Match"), &in.has_if_match, &in.if_match_any, &in.if_match);
     read_condition(&x->request, SW_S("If-None-Match"), &in.has_if_none_match, &in.if_none_match_any,
                    &in.if_none_match);
-    sw_stage(&target->ask, &in, &out);
-    if (in.method != SW_STAGE_GET && out.err == SW_OK) {
-        sw_count(&x->worker->stats->stages, 1);
+    if (now) {
+        return at_once(x, target, &in);
     }
-    return out.err == SW_OK ? answer(x, &out) : fail(x, out.err);
+    sw_stage(&target->ask, &in, &out);
+    return told(x, &in, &out);
 }

@@ -18,18 +18,52 @@ struct sw_slice sw_worker__date(struct sw_worker *w)
     return sw_slice_of(w->date, sizeof(w->date));
 }
 
+/* Tokens are decoded, verified, handed over and made anew in the arena; what comes of one lies
+ * there to the end. */
+#define ARENA_TOKEN_BYTES (5u * SW_TOKEN_BYTES_MAX)
+
+static bool takes_tokens(const struct sw_config *config)
+{
+    for (size_t i = 0; i < config->route_count; i++) {
+        if (config->routes[i].token.on) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool has_phantoms(const struct sw_config *config)
+{
+    for (size_t i = 0; i < config->route_count; i++) {
+        if (sw_place_has_phantom(&config->routes[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of a state in a header; a sealed one may have become a session, or come from one. */
+static size_t inline_bytes(const struct sw_config_route *route)
+{
+    bool sealed = route->placement == SW_PLACE_SEALED || route->moved_from == SW_PLACE_SEALED;
+    size_t bytes = sealed ? SW_SEALED_BYTES_MAX : 0;
+
+    return route->placement == SW_PLACE_SESSION || sealed
+               ? SW_MAX(bytes, (size_t)route->session.inline_bytes)
+               : 0;
+}
+
 static size_t arena_bytes(const struct sw_config *config)
 {
     size_t inline_max = 0;
 
     for (size_t i = 0; i < config->route_count; i++) {
-        if (config->routes[i].placement == SW_PLACE_SESSION) {
-            inline_max = SW_MAX(inline_max, (size_t)config->routes[i].session.inline_bytes);
-        }
+        inline_max = SW_MAX(inline_max, inline_bytes(&config->routes[i]));
     }
     /* the state, what is merged into it, the result; once more for each of a few merge rounds; the
      * alarms, as they were and as they will be, and what an envelope says */
-    return ARENA_BASE_BYTES + 4 * inline_max + 3 * SW_EXTRA_BYTES_MAX + sizeof(struct sw_envelope);
+    return ARENA_BASE_BYTES + 4 * inline_max + 3 * SW_EXTRA_BYTES_MAX + sizeof(struct sw_envelope) +
+           (takes_tokens(config) ? ARENA_TOKEN_BYTES : 0);
 }
 
 static size_t head_bytes_max(const struct sw_config *config)
@@ -37,9 +71,14 @@ static size_t head_bytes_max(const struct sw_config *config)
     size_t inline_max = 0;
 
     for (size_t i = 0; i < config->route_count; i++) {
-        if (config->routes[i].placement == SW_PLACE_SESSION) {
-            inline_max = SW_MAX(inline_max, (size_t)config->routes[i].session.inline_bytes);
-        }
+        inline_max = SW_MAX(inline_max, inline_bytes(&config->routes[i]));
+    }
+    if (takes_tokens(config)) {
+        inline_max = SW_MAX(inline_max, (size_t)SW_TOKEN_STATE_BYTES_MAX);
+        inline_max += SW_TOKEN_LINES_BYTES_MAX;
+    }
+    if (has_phantoms(config)) {
+        inline_max += SW_TOKEN_BYTES_MAX;
     }
     /* the client's head, our lines (Stateway-State, an alarm's data), trailers */
     return config->limits.head_bytes + inline_max + 8192;
@@ -84,6 +123,39 @@ static void on_stop_timer(struct sw_timer *t, void *arg)
     }
 }
 
+static void mint_drop(struct sw_worker *w)
+{
+    for (size_t i = 0; i < SW_JOSE_ALG_COUNT; i++) {
+        sw_jwks_unref(w->mint.sets[i]);
+        w->mint.sets[i] = NULL;
+    }
+}
+
+void sw_worker_keys(struct sw_worker *w, const struct sw_keyring *keys, const struct sw_mint *mint)
+{
+    SW_ASSERT(w->magic == SW_WORKER_MAGIC);
+    mint_drop(w);
+    w->env.mint = NULL;
+    for (size_t i = 0; mint != NULL && i < SW_JOSE_ALG_COUNT; i++) {
+        if (mint->sets[i] != NULL) {
+            w->mint.sets[i] = sw_jwks_ref(mint->sets[i]);
+            w->env.mint = &w->mint;
+        }
+    }
+    w->keys = *keys;
+    w->keys.uses = &w->key_uses;
+    sw_key_uses_follow(&w->key_uses, &w->keys);
+    w->env.keys = &w->keys;
+    if (w->env.visitors != NULL) { /* it goes by the key's id, which another file may give anew */
+        memset(w->env.visitors, 0, sizeof(*w->env.visitors));
+    }
+}
+
+struct sw_key_used sw_worker_key_used(const struct sw_worker *w, uint32_t id)
+{
+    return sw_key_uses_read(&w->key_uses, id);
+}
+
 enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker **ret_worker)
 {
     struct sw_worker *w = calloc(1, sizeof(*w));
@@ -103,9 +175,16 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
     w->access = opt->access;
     w->index = opt->index;
     sw_rng_seed(&w->rng, opt->seed);
-    w->env = (struct sw_place_env){opt->loop, opt->store,  opt->keys, opt->apps,
-                                   &w->rng,   opt->config, opt->large};
+    w->env = (struct sw_place_env){
+        .loop = opt->loop,
+        .store = opt->store,
+        .apps = opt->apps,
+        .rng = &w->rng,
+        .config = opt->config,
+        .large = opt->large,
+    };
     w->side_url = opt->side_url;
+    sw_worker_keys(w, opt->keys, opt->mint);
     sw_list_init(&w->conn_list);
     sw_list_init(&w->exchange_list);
     sw_list_init(&w->tunnel_list);
@@ -114,10 +193,16 @@ enum sw_err sw_worker_new(const struct sw_worker_options *opt, struct sw_worker 
     w->slot_bytes = (sizeof(struct sw_exchange) + 15) / 16 * 16 + fields + w->arena_bytes;
     w->stats = calloc(1, sizeof(*w->stats));
     w->side_table = calloc(SW_SIDE_BUCKETS, sizeof(*w->side_table));
+    w->env.visitors = calloc(1, sizeof(*w->env.visitors));
+    if (has_phantoms(opt->config)) {
+        w->env.phantoms = sw_phantoms_new();
+    }
     for (size_t i = 0; w->side_table != NULL && i < SW_SIDE_BUCKETS; i++) {
         sw_list_init(&w->side_table[i]);
     }
-    if (w->stats == NULL || w->side_table == NULL ||
+    if (w->stats == NULL || w->side_table == NULL || w->env.visitors == NULL ||
+        (has_phantoms(opt->config) && w->env.phantoms == NULL) ||
+        !sw_trust__env_init(opt->trust, &w->env) ||
         !sw_pool_init(&w->conns, sizeof(struct sw_conn), opt->connections_max) ||
         !sw_pool_init(&w->exchanges, w->slot_bytes, opt->exchanges_max) ||
         !sw_pool_init(&w->tunnels, sizeof(struct sw_tunnel), opt->connections_max) ||
@@ -251,7 +336,12 @@ void sw_worker_free(struct sw_worker *w)
     sw_pool_fini(&w->pieces);
     sw_alarms__free(w->alarms);
     free(w->side_table);
+    sw_trust__env_fini(&w->env);
+    free(w->env.visitors);
+    sw_phantoms_free(w->env.phantoms);
     free(w->stats);
+    mint_drop(w);
+    explicit_bzero(&w->keys, sizeof(w->keys));
     w->magic = 0;
     free(w);
 }
@@ -259,4 +349,12 @@ void sw_worker_free(struct sw_worker *w)
 const struct sw_stats *sw_worker_stats(const struct sw_worker *w)
 {
     return w->stats;
+}
+
+struct sw_token_cache_stats sw_worker_tokens(const struct sw_worker *w)
+{
+    if (w->env.tokens == NULL) {
+        return (struct sw_token_cache_stats){0};
+    }
+    return sw_token_cache_stats(w->env.tokens);
 }

@@ -410,10 +410,36 @@ static struct sw_slice strip_path(struct sw_slice path, struct sw_slice strip)
     return path.ptr[strip.len] == '/' ? sw_slice_tail(path, strip.len) : path;
 }
 
+/* For an app that reads them as CGI variables these are one name. */
+static bool same_variable(struct sw_slice a, struct sw_slice b)
+{
+    for (size_t i = 0; i < a.len && a.len == b.len; i++) {
+        char one = a.ptr[i] == '_' ? '-' : a.ptr[i], other = b.ptr[i] == '_' ? '-' : b.ptr[i];
+
+        if (!sw_slice_eq_nocase(sw_slice_of(&one, 1), sw_slice_of(&other, 1))) {
+            return false;
+        }
+    }
+    return a.len == b.len;
+}
+
+static bool name_stripped(const struct sw_forward_request *f, struct sw_slice name)
+{
+    for (size_t i = 0; i < f->names_stripped_count; i++) {
+        if (same_variable(name, f->names_stripped[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Does a field of the request go on as it is? */
 static bool request_field_passes(const struct sw_forward_request *f, const struct nominated *n,
                                  const struct sw_field *field)
 {
+    if (SW_UNLIKELY(f->names_stripped_count > 0) && name_stripped(f, field->name)) {
+        return false;
+    }
     switch (field->id) {
     case SW_FIELD_OTHER:
         if (is_nominated(n, field->name)) {

@@ -205,6 +205,9 @@ struct sw_forward_request {
     bool peer_trusted;     /* what it says in Forwarded and X-Forwarded-* is kept and extended */
     const struct sw_slice *cookies_stripped; /* names of our cookies: taken out of Cookie */
     size_t cookies_stripped_count;
+    const struct sw_slice *names_stripped; /* fields of the client that stay out: ours are in extra;
+                                              '_' and '-' alike */
+    size_t names_stripped_count;
     struct sw_slice extra;   /* lines to add ("name: value\r\n"...): Stateway-* */
     enum sw_framing framing; /* how the body goes on: NONE, LENGTH or CHUNKED */
     uint64_t length;

@@ -128,10 +128,31 @@ enum sw_err sw_addr_parse(struct sw_slice text, bool allow_names, struct sw_addr
     return parse_name(host_z, (uint16_t)port, ret_addr);
 }
 
+/* As inet_ntop does, which goes by sprintf: each exchange asks for its peer's address. */
+static void put_ipv4(const struct in_addr *ip, struct sw_out *out)
+{
+    uint8_t bytes[4];
+    char text[16], *at = text;
+
+    memcpy(bytes, ip, sizeof(bytes));
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        unsigned value = bytes[i];
+
+        if (value >= 100) {
+            *at++ = (char)('0' + value / 100);
+        }
+        if (value >= 10) {
+            *at++ = (char)('0' + value / 10 % 10);
+        }
+        *at++ = (char)('0' + value % 10);
+        *at++ = '.';
+    }
+    sw_out_put(out, text, (size_t)(at - text) - 1);
+}
+
 static void put_host(const struct sw_addr *addr, struct sw_out *out)
 {
     char text[INET6_ADDRSTRLEN];
-    const void *ip;
 
     if (addr->len == 0) {
         sw_out_lit(out, "unknown");
@@ -139,20 +160,19 @@ static void put_host(const struct sw_addr *addr, struct sw_out *out)
     }
     switch (addr->sa.sa_family) {
     case AF_INET:
-        ip = &addr->in.sin_addr;
-        break;
+        put_ipv4(&addr->in.sin_addr, out);
+        return;
     case AF_INET6:
-        ip = &addr->in6.sin6_addr;
-        break;
+        if (inet_ntop(AF_INET6, &addr->in6.sin6_addr, text, sizeof(text)) != NULL) {
+            sw_out_cstr(out, text);
+        }
+        return;
     case AF_UNIX:
         sw_out_lit(out, "unix");
         return;
     default:
         sw_out_lit(out, "unknown");
         return;
-    }
-    if (inet_ntop(addr->sa.sa_family, ip, text, sizeof(text)) != NULL) {
-        sw_out_cstr(out, text);
     }
 }
 

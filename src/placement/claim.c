@@ -223,6 +223,8 @@ enum sw_err sw_claim_principal(const struct sw_ask *ask, struct sw_slice peer,
     case SW_IDEM_PRINCIPAL_VISITOR:
         if (ask->has_key && ask->session.from_cookie) {
             who = sw_slice_of(ask->session.id, sizeof(ask->session.id));
+        } else if (ask->sealed.valid) {
+            who = sw_slice_of(ask->sealed.seal.id, sizeof(ask->sealed.seal.id));
         }
         break;
     case SW_IDEM_PRINCIPAL_HEADER:
@@ -241,7 +243,8 @@ enum sw_err sw_claim_principal(const struct sw_ask *ask, struct sw_slice peer,
 
 /* ---- hashes ---------------------------------------------------------------------------------- */
 
-#define HASH_PARTS_MAX 8
+#define HASH_PARTS_MAX  8
+#define MEDIA_BYTES_MAX 255 /* RFC 6838, 4.2: 127, a slash, 127 */
 
 /* Hashes what has several parts so that no two lists of parts meet: each has its length in front.
  * HMAC with a public key is here SHA-256 with a name; nothing of it is secret. */
@@ -285,16 +288,32 @@ void sw_claim_store_key(const struct sw_config_route *route, struct sw_slice pri
     hash(&name, parts, SW_COUNTOF(parts), ret_key->bytes);
 }
 
+/* In lower case: it may be written in any (RFC 9110, 8.3.1). What is longer than any media type
+ * that can be registered is none, and stays as it is. */
+static struct sw_slice media_lower(struct sw_slice media, char text[MEDIA_BYTES_MAX])
+{
+    if (media.len > MEDIA_BYTES_MAX) {
+        return media;
+    }
+    for (size_t i = 0; i < media.len; i++) {
+        char c = media.ptr[i];
+
+        text[i] = c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+    }
+    return sw_slice_of(text, media.len);
+}
+
 void sw_claim_fingerprint(const struct sw_head *request, struct sw_slice body, uint8_t out[32])
 {
     static const struct sw_mac_key name = {"stateway fingerprint 1"};
     const struct sw_field *type = sw_head_find(request, SW_FIELD_CONTENT_TYPE);
     struct sw_slice media = {NULL, 0}, params;
     struct sw_slice parts[6];
+    char lower[MEDIA_BYTES_MAX];
 
     if (type != NULL) { /* without parameters: a multipart boundary is new each time it is made */
         (void)sw_slice_cut(type->value, ';', &media, &params);
-        media = sw_slice_trim(media);
+        media = media_lower(sw_slice_trim(media), lower);
     }
     parts[0] = request->method_name;
     parts[1] = request->host;

@@ -26,7 +26,7 @@ static struct sw_slice public_host(const struct sw_ask *ask)
 static bool carries_our_cookie(const struct sw_ask *ask)
 {
     struct sw_slice names[SW_OWN_COOKIES_MAX];
-    char text[256];
+    char text[SW_OWN_COOKIES_TEXT];
     size_t count = sw_place_own_cookies(ask->routed->route, names, text);
 
     for (size_t i = 0; i < count; i++) {

@@ -7,7 +7,7 @@
  */
 #include "placement/placement_priv.h"
 
-static void put_line(struct sw_out *out, const char *name, struct sw_slice value)
+static inline void put_line(struct sw_out *out, const char *name, struct sw_slice value)
 {
     sw_out_cstr(out, name);
     sw_out_lit(out, ": ");
@@ -79,10 +79,14 @@ static void put_alarm(struct sw_out *out, const struct sw_alarm *a)
 
 bool sw_handoff_put(struct sw_out *out, const struct sw_ask *ask, uint64_t deadline_ms)
 {
+    enum sw_placement_kind placement = ask->routed->route->placement;
+
     SW_ASSERT(ask->instance != NULL);
-    if (ask->routed->route->placement == SW_PLACE_SESSION) {
+    if (placement == SW_PLACE_SESSION || placement == SW_PLACE_TOKEN ||
+        placement == SW_PLACE_SEALED) {
         put_state(out, ask, deadline_ms);
     }
+    sw_out_slice(out, ask->token.lines); /* chosen claims; the client's own are taken out */
     put_line(out, "Stateway-Verdict", sw_slice_cstr(sw_verdict_name(ask->app_verdict)));
     if (ask->visitor[0] != '\0') {
         put_line(out, "Stateway-Visitor", sw_slice_cstr(ask->visitor));

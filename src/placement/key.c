@@ -4,7 +4,9 @@
  * entity's key is a hash of app, kind and id, so that two apps never meet in one record. An entity
  * with an owner needs both: the cookie says who asks.
  */
-#include "placement/placement_priv.h"
+#include "placement/token_priv.h"
+
+#include "base/json.h"
 
 #define ENTITY_ID_BYTES_MAX 512
 
@@ -117,10 +119,26 @@ static struct sw_slice entity_raw(const struct sw_ask *ask)
         return header_value(ask->request, route->session.key_name);
     case SW_KEY_QUERY:
         return query_value(ask->request->query, route->session.key_name);
+    case SW_KEY_CLAIM:
     case SW_KEY_COOKIE:
         break;
     }
     return (struct sw_slice){NULL, 0};
+}
+
+/* The characters of a claim that must be a text: RFC 7519 gives a number no one spelling. */
+static enum sw_err claim_value(struct sw_ask *ask, struct sw_out *out)
+{
+    struct sw_slice value;
+
+    if (!ask->token.valid) {
+        return ask->token.ignored != SW_OK ? ask->token.ignored : SW_E_TOKEN_ABSENT;
+    }
+    if (!sw_json_get(ask->token.claims.payload, ask->routed->route->session.key_name, &value) ||
+        !sw_json_unquote(value, out)) {
+        return SW_E_TOKEN_REQUIRED;
+    }
+    return out->len > 0 && !out->overflowed ? SW_OK : SW_E_TOKEN_REQUIRED;
 }
 
 /* "room:42": kind, and the id with everything but unreserved characters percent-encoded. */
@@ -149,27 +167,46 @@ static struct sw_slice entity_text(struct sw_ask *ask, struct sw_slice kind, str
     return sw_out_done(&out);
 }
 
-static enum sw_err entity_key(struct sw_ask *ask)
+/* The id's bytes, as the request names it. */
+static enum sw_err entity_id(struct sw_ask *ask, struct sw_out *out)
 {
-    const struct sw_config_route *route = ask->routed->route;
-    struct sw_slice raw = entity_raw(ask), kind = route->session.key_name;
-    struct sw_slice app = ask->env->config->apps[route->app].name;
-    char id[ENTITY_ID_BYTES_MAX], text[ENTITY_ID_BYTES_MAX + 256];
-    struct sw_out decoded = sw_out_init(id, sizeof(id)), out = sw_out_init(text, sizeof(text));
+    enum sw_key_source source = ask->routed->route->session.key_source;
+    struct sw_slice raw = entity_raw(ask);
 
+    if (source == SW_KEY_CLAIM) {
+        return claim_value(ask, out);
+    }
     if (raw.len == 0) {
         return SW_E_KEY;
     }
-    if (route->session.key_source == SW_KEY_HEADER) {
-        sw_out_slice(&decoded, raw);
-    } else if (!decode(raw, route->session.key_source == SW_KEY_QUERY, &decoded)) {
+    if (source == SW_KEY_HEADER) {
+        sw_out_slice(out, raw);
+    } else if (!decode(raw, source == SW_KEY_QUERY, out)) {
         return SW_E_KEY;
     }
-    if (decoded.overflowed || decoded.len == 0) {
-        return SW_E_KEY;
+    return out->overflowed || out->len == 0 ? SW_E_KEY : SW_OK;
+}
+
+static enum sw_err entity_key(struct sw_ask *ask)
+{
+    const struct sw_config_route *route = ask->routed->route;
+    struct sw_slice kind = route->session.key_name, issuer = route->token.issuer;
+    struct sw_slice app = ask->env->config->apps[route->app].name;
+    char id[ENTITY_ID_BYTES_MAX], text[ENTITY_ID_BYTES_MAX + 256];
+    struct sw_out decoded = sw_out_init(id, sizeof(id)), out = sw_out_init(text, sizeof(text));
+    enum sw_err err = entity_id(ask, &decoded);
+    uint8_t by[32];
+
+    if (err != SW_OK) {
+        return err;
     }
     sw_out_printf(&out, "entity %zu:%.*s %zu:%.*s ", app.len, SW_SARG(app), kind.len,
                   SW_SARG(kind));
+    if (route->session.key_source == SW_KEY_CLAIM) { /* two issuers may give one name to two */
+        sw_sha256(issuer, by);
+        sw_out_lit(&out, "by ");
+        sw_out_put(&out, by, sizeof(by));
+    }
     sw_out_slice(&out, sw_out_done(&decoded));
     if (out.overflowed) {
         return SW_E_KEY;
@@ -200,7 +237,7 @@ static enum sw_err cookie_id(struct sw_ask *ask, struct sw_store_key *ret_key, b
     return SW_OK;
 }
 
-static enum sw_err visitor_key(struct sw_ask *ask)
+enum sw_err sw_place__visitor_key(struct sw_ask *ask)
 {
     enum sw_err err = cookie_id(ask, &ask->key, &ask->has_key);
 
@@ -210,7 +247,9 @@ static enum sw_err visitor_key(struct sw_ask *ask)
         ask->session.has_at_id = true;
         sw_place__visitor_key_text(ask);
     }
-    return err;
+    return err == SW_OK && ask->routed->route->placement == SW_PLACE_SESSION
+               ? sw_place__move_key(ask)
+               : err;
 }
 
 enum sw_err sw_place_key(struct sw_ask *ask)
@@ -218,6 +257,12 @@ enum sw_err sw_place_key(struct sw_ask *ask)
     const struct sw_config_route *route = ask->routed->route;
     enum sw_err err;
 
+    if (route->placement == SW_PLACE_TOKEN && ask->token.valid && ask->visitor[0] != '\0') {
+        sw_place__visitor_key_text(ask);
+    }
+    if (route->placement == SW_PLACE_SEALED) {
+        return sw_place__sealed_key(ask);
+    }
     if (route->placement != SW_PLACE_SESSION) {
         return SW_OK;
     }
@@ -226,9 +271,12 @@ enum sw_err sw_place_key(struct sw_ask *ask)
         return SW_OK;
     }
     if (route->session.key_source == SW_KEY_COOKIE) {
-        return visitor_key(ask);
+        return sw_place__visitor_key(ask);
     }
     err = entity_key(ask);
+    if (sw_err_status(err) == 401 || sw_err_status(err) == 403) {
+        sw_token__challenge(ask, err);
+    }
     if (err == SW_OK && route->session.owner_subject) {
         err = cookie_id(ask, &ask->session.own, &ask->session.has_own);
     }

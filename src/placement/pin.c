@@ -71,7 +71,13 @@ bool sw_pin_put(struct sw_out *out, const struct sw_keyring *keys, struct sw_sli
     pin_mac(key, service, bytes, mac);
     memcpy(bytes + PIN_FIELDS, mac, PIN_MAC);
     sw_b64url_put(out, bytes, sizeof(bytes));
+    sw_keyring_used(keys, key->id, SW_KEY_MADE, pin->seen_unix_s);
     return !out->overflowed;
+}
+
+uint64_t sw_pin_id(const uint8_t bytes[SW_PIN_BYTES])
+{
+    return get_be(bytes + 9, 8);
 }
 
 enum sw_err sw_pin_read(struct sw_slice text, const struct sw_keyring *keys,
@@ -93,6 +99,7 @@ enum sw_err sw_pin_read(struct sw_slice text, const struct sw_keyring *keys,
     if (!sw_slice_eq_secret(sw_slice_of(mac, PIN_MAC), sw_slice_of(bytes + PIN_FIELDS, PIN_MAC))) {
         return SW_E_PIN_FORGED;
     }
+    sw_keyring_used(keys, key->id, SW_KEY_OPENED, now_unix_s);
     pin = (struct sw_pin){
         .key_id = key->id,
         .epoch = (uint32_t)get_be(bytes + 5, 4),

@@ -26,6 +26,8 @@ const struct sw_placement *sw_placement_of(enum sw_placement_kind kind)
         [SW_PLACE_NONE] = &sw_placement__none,
         [SW_PLACE_STICKY] = &sw_placement__sticky,
         [SW_PLACE_SESSION] = &sw_placement__session,
+        [SW_PLACE_TOKEN] = &sw_placement__token,
+        [SW_PLACE_SEALED] = &sw_placement__sealed,
     };
 
     SW_ASSERT(kind < SW_PLACE_COUNT);
@@ -99,10 +101,9 @@ enum sw_step sw_place__pick_any(struct sw_ask *ask, bool newcomer)
     return ask->instance == NULL ? sw_place__fail(ask, SW_E_NO_INSTANCE) : SW_STEP_DONE;
 }
 
-void sw_place__visitor_text(const struct sw_place_env *env, const struct sw_store_key *key,
-                            char ret_text[17])
+static void visitor_hash(const struct sw_key *active, const struct sw_store_key *key,
+                         char ret_text[16])
 {
-    const struct sw_key *active = &env->keys->keys[env->keys->active];
     struct sw_slice part = sw_slice_of(key->bytes, sizeof(key->bytes));
     struct sw_out out = sw_out_init(ret_text, 16);
     uint8_t mac[32];
@@ -112,7 +113,28 @@ void sw_place__visitor_text(const struct sw_place_env *env, const struct sw_stor
         sw_out_hex(&out, mac[i], 2);
     }
     SW_ASSERT(out.len == 16);
+}
+
+void sw_place__visitor_text(const struct sw_place_env *env, const struct sw_store_key *key,
+                            char ret_text[17])
+{
+    const struct sw_key *active = &env->keys->keys[env->keys->active];
+    uint32_t word;
+
     ret_text[16] = '\0';
+    if (env->visitors == NULL) {
+        visitor_hash(active, key, ret_text);
+        return;
+    }
+    memcpy(&word, key->bytes, sizeof(word)); /* the key is a hash: its own bytes spread it */
+    word %= SW_VISITORS_MAX;
+    if (env->visitors->at[word].text[0] == '\0' || env->visitors->at[word].key_id != active->id ||
+        memcmp(&env->visitors->at[word].key, key, sizeof(*key)) != 0) {
+        visitor_hash(active, key, env->visitors->at[word].text);
+        env->visitors->at[word].key = *key;
+        env->visitors->at[word].key_id = active->id;
+    }
+    memcpy(ret_text, env->visitors->at[word].text, 16);
 }
 
 void sw_place__visitor(struct sw_ask *ask, const struct sw_store_key *key)
@@ -147,9 +169,10 @@ static size_t own_names(const struct sw_config_cookie *c, struct sw_slice *names
 }
 
 size_t sw_place_own_cookies(const struct sw_config_route *route,
-                            struct sw_slice ret_names[SW_OWN_COOKIES_MAX], char text[256])
+                            struct sw_slice ret_names[SW_OWN_COOKIES_MAX],
+                            char text[SW_OWN_COOKIES_TEXT])
 {
-    struct sw_out out = sw_out_init(text, 256);
+    struct sw_out out = sw_out_init(text, SW_OWN_COOKIES_TEXT);
     size_t count = 0;
 
     switch (route->placement) {
@@ -162,6 +185,24 @@ size_t sw_place_own_cookies(const struct sw_config_route *route,
     case SW_PLACE_SESSION:
         count = own_names(&route->session.cookie, ret_names, &out);
         break;
+    case SW_PLACE_TOKEN:
+        break;
+    case SW_PLACE_SEALED:
+        count = own_names(&route->sealed.cookie, ret_names, &out);
+        break;
+    }
+    if (route->placement == SW_PLACE_SEALED && (route->sealed.oversize == SW_OVERSIZE_SPILL ||
+                                                route->moved_from == SW_PLACE_SESSION)) {
+        count += own_names(&route->session.cookie, ret_names + count, &out);
+    }
+    if (route->placement != SW_PLACE_SEALED && route->moved_from == SW_PLACE_SEALED) {
+        count += own_names(&route->sealed.cookie, ret_names + count, &out);
+    }
+    if (route->placement == SW_PLACE_TOKEN && route->moved_from == SW_PLACE_SESSION) {
+        count += own_names(&route->session.cookie, ret_names + count, &out);
+    }
+    if (sw_place__token_cookie(&route->token)) {
+        count += own_names(&route->token.cookie, ret_names + count, &out);
     }
     SW_ASSERT(count <= SW_OWN_COOKIES_MAX);
     return count;

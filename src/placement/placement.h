@@ -17,6 +17,7 @@
 #include "base/arena.h"
 #include "base/budget.h"
 #include "crypto/crypto.h"
+#include "crypto/jose.h"
 #include "http/http.h"
 #include "route/route.h"
 #include "store/store.h"
@@ -37,15 +38,47 @@ enum sw_verdict {
 };
 const char *sw_verdict_name(enum sw_verdict v);
 
+/* Keys that sign tokens, made from the key ring: one set for each algorithm that a route names. */
+struct sw_mint {
+    struct sw_jwks *sets[SW_JOSE_ALG_COUNT]; /* NULL: not asked for */
+};
+/* The algorithms that routes mint tokens with, or phantoms: SW_BIT(SW_JOSE_...). */
+uint32_t sw_mint_algs(const struct sw_config *config);
+/* All the sets for these, or none. SW_E_NO_MEMORY. Allocates: at start and when the ring changed,
+ * main thread. */
+SW_MUST enum sw_err sw_mint_init(struct sw_mint *m, const struct sw_keyring *ring, uint32_t algs);
+/* No worker may use it any more. */
+void sw_mint_fini(struct sw_mint *m);
+/* The public keys of all sets as one JWK set, for SW_JWKS_PATH. False: no room. */
+SW_MUST bool sw_mint_put_public(struct sw_out *out, const struct sw_mint *m);
+#define SW_JWKS_PATH       "/.well-known/jwks.json"
+#define SW_JWKS_TEXT_BYTES (3u * SW_KEYS_MAX * 256u) /* room enough for it */
+
+/* Keyed hashes of the visitors a worker met last: who comes again is hashed once. By the key of his
+ * state, which is a hash itself; a later one takes an earlier one's place. Zeroed, it is empty. */
+#define SW_VISITORS_MAX 1024
+struct sw_visitors {
+    struct {
+        struct sw_store_key key;
+        uint32_t key_id; /* of the ring's key that text was made with */
+        char text[16];   /* text[0] 0: empty */
+    } at[SW_VISITORS_MAX];
+};
+
 /* What a worker hands to every ask of its own. */
 struct sw_place_env {
     struct sw_loop *loop;
-    struct sw_store *store; /* NULL when no route keeps sessions */
-    const struct sw_keyring *keys;
+    struct sw_store *store; /* NULL: no route keeps sessions, and none ends tokens or seals */
+    const struct sw_keyring *keys; /* replaced between two turns of the loop: do not keep it */
+    const struct sw_mint *mint;    /* likewise; NULL: no route mints tokens */
+    struct sw_token_cache *tokens; /* NULL: no route takes tokens */
+    struct sw_keyset_view *trust;  /* by config->keysets; NULL likewise */
+    struct sw_phantoms *phantoms;  /* NULL: no route has phantom tokens */
     struct sw_apps *apps;
     struct sw_rng *rng;
     const struct sw_config *config;
     struct sw_budget *large; /* states above inline, and answers that wait for their commit */
+    struct sw_visitors *visitors; /* the worker's; NULL: none are remembered */
 };
 
 /* ---- alarms ---------------------------------------------------------------------------------- */
@@ -108,7 +141,9 @@ struct sw_update {
 };
 
 struct sw_ask;
+struct sw_stage_answer;
 typedef enum sw_step sw_ask_fn(struct sw_ask *ask);
+typedef void sw_stage_told_fn(struct sw_ask *ask);
 
 struct sw_placement {
     const char *name; /* as configuration and logs spell it */
@@ -149,6 +184,42 @@ struct sw_reading {
     struct sw_record record; /* a state, its value opened; or a tombstone */
 };
 
+/* ---- sealed states --------------------------------------------------------------------------- */
+
+#define SW_SEALED_GRACE_S         10 /* how long what was just replaced may still be read */
+#define SW_COOKIE_FIELD_BYTES_MAX 8192 /* "Cookie: " and all the client's: servers cut it */
+#define SW_COOKIE_AGE_S_MAX       (400ll * 86400) /* rfc6265bis, 5.5: browsers keep none longer */
+
+/* What stands inside the seal; its bytes are in sealed_plain.c. */
+struct sw_sealed_plain {
+    uint64_t counter;
+    int64_t bound_unix_ms;   /* since when it is its subject's */
+    int64_t end_unix_s;      /* set by the app; 0: none */
+    bool linked;             /* made of a state elsewhere, which ends when this one is back */
+    struct sw_store_key link; /* of that state, or of the note that ends it */
+    int64_t link_end_unix_s;
+    struct sw_slice subject, state;
+};
+/* A state on its way from one placement to another (move.c). */
+struct sw_moved {
+    struct sw_slice state, subject;
+    int64_t bound_unix_ms;
+    int64_t end_unix_s;      /* absolute; 0: as the new place has it */
+    struct sw_store_key key; /* of the session, or of the note that ends what the client carries */
+    int64_t key_end_unix_s;  /* until when that note is needed */
+};
+/* What the store knows of one (sealed_note.c). */
+struct sw_sealed_note {
+    enum sw_err err; /* SW_OK, SW_E_STORE_*: nothing is known */
+    enum { SW_NOTE_NONE, SW_NOTE_COUNTER, SW_NOTE_RENEWED, SW_NOTE_ENDED } kind;
+    struct sw_version version; /* of the record */
+    uint64_t counter;
+    int64_t at_unix_s; /* when it was written */
+    struct sw_store_key last;
+    struct sw_store_key last_key; /* at the end of renewals; without: the state's own */
+    bool last_ended;
+};
+
 /* What a placement sees of an exchange; embedded in it, so no arrow points up. */
 struct sw_ask {
     /* given by the exchange */
@@ -162,6 +233,10 @@ struct sw_ask {
     bool trusted;                       /* the peer is a proxy whose X-Forwarded-* are believed */
     bool shared;                        /* runs beside writers, on the committed state */
     void (*wake)(struct sw_ask *ask);   /* after SW_STEP_MORE: ask the same question again */
+    /* For a commit that others of the same key would meet: a place in the line of ask->key, until
+     * the commit is over. DONE: it is taken, or was already, or nobody is to be waited for. MORE:
+     * wake follows, then it is taken; what was read before may be old. NULL: there is no line. */
+    sw_ask_fn *line;
     const struct sw_head *response;     /* for commit */
     struct sw_update update;            /* of the response; read by sw_update_read */
     const struct sw_envelope *envelope; /* for commit: what the answer's body said, instead of its
@@ -206,6 +281,15 @@ struct sw_ask {
         struct sw_slice value;    /* compact, checked; in large memory */
         uint32_t count;           /* writes so far: the tag of what is staged */
     } staged;
+    struct { /* a write that commits at once (stage.c) */
+        struct sw_store_commit *commit;
+        struct sw_stage_answer *answer; /* NULL: none is on its way */
+        sw_stage_told_fn *told;
+        bool matched;          /* it had an If-Match that held */
+        struct sw_slice value; /* the last one's, plain; in large memory */
+        struct sw_slice next;  /* the same of the one on its way */
+        const char *sealed;    /* its sealed copy; NULL: there is none */
+    } now;
     struct sw_large *large; /* memory of this ask from env->large: sw_ask_large, sw_ask_drop */
 
     /* the placement's own while it works */
@@ -219,9 +303,10 @@ struct sw_ask {
         bool new_id;      /* this commit gives the visitor a new id */
         bool had_state;   /* before it was read for another try */
         bool value_ready; /* update.value is compact and checked: it was staged */
-        enum { SW_LOADING_NOTHING, SW_LOADING_OWN, SW_LOADING_STATE } loading;
+        enum { SW_LOADING_NOTHING, SW_LOADING_OWN, SW_LOADING_STATE, SW_LOADING_OLD } loading;
         enum {
             SW_SESSION_DECIDE,
+            SW_SESSION_LINING, /* other commits of this key come first */
             SW_SESSION_RELOADING,
             SW_SESSION_FETCHING,
             SW_SESSION_COMMITTING,
@@ -239,6 +324,8 @@ struct sw_ask {
         struct sw_store_key own; /* of has_own */
         struct sw_slice owner;   /* subject of the visitor's own session */
         struct sw_slice lines;   /* client_lines once it is committed */
+        bool cleared;            /* client_lines clear the cookie: an end was committed at once */
+        struct sw_slice uncleared; /* client_lines before that */
         struct sw_record record;
         struct sw_reading reading;
         struct { /* the committed value of a state above inline, once it was read */
@@ -249,9 +336,71 @@ struct sw_ask {
         } whole;
         struct sw_store_commit *commit;
     } session;
+    /* The token that the request came with (token.c), verified by sw_place_token. */
+    struct {
+        bool valid;
+        struct sw_claims claims;   /* of valid */
+        struct sw_slice challenge; /* of a refusal: "WWW-Authenticate: ...\r\n" */
+        struct sw_slice lines;     /* for the app: chosen claims as headers, with their ends */
+        struct sw_slice cookie_name;
+        bool cookie_present;
+        enum sw_err ignored; /* why a token in a cookie counts as none; SW_OK: it does not */
+        enum {
+            SW_TOKEN_FIND,
+            SW_TOKEN_FETCHING, /* keys */
+            SW_TOKEN_ASKING,   /* the store, whether it was ended */
+            SW_TOKEN_FOUND,    /* there is nothing more to learn of the request's token */
+            SW_TOKEN_RECHECKING,
+            SW_TOKEN_COMMITTING,
+            SW_TOKEN_LINKING, /* the state that it was made of ends */
+            SW_TOKEN_MOVING,  /* a session was answered, and becomes a token */
+        } phase;
+        struct sw_slice text;       /* the token as it came */
+        struct sw_slice state;      /* the claims, or of one that we minted its state; compact */
+        int64_t end_unix_s;         /* of one that we minted: its absolute end */
+        int64_t bound_unix_ms;      /* and since when it is its subject's */
+        struct sw_token_work *work; /* what waits: token_priv.h */
+    } token;
+    /* The sealed state that the request came with (sealed.c). */
+    struct {
+        struct sw_slice cookie_name;
+        bool cookie_present;
+        bool valid;   /* it opened: what follows */
+        bool old;     /* a newer one was given out a moment ago: it may be read */
+        struct sw_sealed seal;
+        struct sw_sealed_plain plain;
+        struct sw_store_key key;    /* of the note on its id */
+        struct sw_sealed_note note; /* as the load found it */
+        enum {
+            SW_SEALED_DECIDE,
+            SW_SEALED_CHECKING, /* whether it was ended meanwhile */
+            SW_SEALED_COMMITTING,
+            SW_SEALED_MOVING, /* a session: read, then its note, then its guard is written */
+            SW_SEALED_MOVING_NOTE,
+            SW_SEALED_MOVING_GUARD,
+        } phase;
+        struct sw_sealed_work *work; /* what waits: sealed_priv.h */
+        size_t needs_bytes;          /* of SW_E_SEALED_LARGE, for the log */
+        size_t needs_bytes_max;
+    } sealed;
+    /* A state that comes from another placement (move.c). */
+    struct {
+        bool session;   /* the session placement answers: it was spilled, or is not moved yet */
+        bool active;    /* the client named it at its old place only */
+        bool taken;     /* ask->state was read there and is not written at the new one yet */
+        bool made;      /* now it is */
+        bool beside;    /* the client still names one there, beside that of the new place */
+        bool note_gone; /* which is noted as ended already */
+        bool reading;   /* a session, after its commit */
+        size_t note_at; /* place of that note in the session's commit */
+        struct sw_moved what;
+        struct sw_slice before; /* the state that was taken, for another try */
+    } move;
     struct {
         struct sw_slice cookie_name, service;
+        struct sw_store_load *note; /* that is being read; NULL: none */
         uint64_t pin_id, incarnation;
+        uint32_t key_id; /* that the pin was made with; another than the active one: made anew */
         int64_t issued_unix_s, seen_unix_s;
         uint32_t epoch;
         bool valid, lost, emit;
@@ -267,8 +416,36 @@ void sw_ask_drop(struct sw_ask *ask);
 /* The table of placements, by enum sw_placement_kind. */
 const struct sw_placement *sw_placement_of(enum sw_placement_kind kind);
 
+#define SW_TOKEN_STATE_BYTES_MAX 8192u /* for the app, in ASCII; longer: SW_E_TOKEN_LARGE */
+#define SW_TOKEN_LINES_BYTES_MAX 4096u /* chosen claims as headers; longer: the same */
+
+/* Who comes? On routes with a `token` section: finds the token, verifies it, asks whether it was
+ * ended (denylist by issuer and jti, cut-off of its subject). DONE: ask->token is filled, or there
+ * is no token and none is required. MORE: keys are being fetched, or the store waits; wake follows,
+ * call it again. FAIL: err (400, 401, 403, 503) and token.challenge. */
+SW_MUST enum sw_step sw_place_token(struct sw_ask *ask);
+
+/* ---- phantom tokens (phantom.c) ---------------------------------------------------------------
+ */
+
+#define SW_PHANTOMS_MAX      1024u /* that a worker keeps; the next one takes another's place */
+#define SW_PHANTOM_BYTES_MAX 1024u /* a longer one is made for each request */
+/* A worker's own, about 1.1 MB. NULL: no memory. */
+struct sw_phantoms *sw_phantoms_new(void);
+void sw_phantoms_free(struct sw_phantoms *p);
+/* Has the app of this route such tokens? Then the client's Authorization does not reach it. */
+static inline bool sw_place_has_phantom(const struct sw_config_route *route)
+{
+    return route->placement == SW_PLACE_SESSION && route->session.phantom.on;
+}
+/* After load: the line "Authorization: Bearer ...\r\n" for the app, in the arena; empty: the state
+ * has no subject, or the route no phantoms. SW_E_TOKEN_KEYS, SW_E_MINT_LARGE, SW_E_NO_MEMORY. */
+SW_MUST enum sw_err sw_place_phantom(struct sw_ask *ask, struct sw_slice *ret_line);
+
 /* Whose state is it? Fills has_key, key, key_text, visitor from the request. Pure. Entities that
- * name no key: SW_E_KEY. For a delivery (ask->alarm) these are given and stay. */
+ * name no key: SW_E_KEY. Those that a claim names, without it: SW_E_TOKEN_ABSENT (no token) or
+ * SW_E_TOKEN_REQUIRED, and token.challenge. For a delivery (ask->alarm) these are given, and
+ * stay. */
 SW_MUST enum sw_err sw_place_key(struct sw_ask *ask);
 
 /* Does this request change something with a cookie of ours, caused by another site? Pure. */
@@ -276,9 +453,11 @@ bool sw_place_cross_site(const struct sw_ask *ask);
 
 /* Names of the cookies that belong to this gateway on that route: never forwarded to the app.
  * Both spellings (with __Host-). Returns the count, at most SW_OWN_COOKIES_MAX. */
-#define SW_OWN_COOKIES_MAX 4
+#define SW_OWN_COOKIES_MAX  6
+#define SW_OWN_COOKIES_TEXT 512 /* three names of 128 bytes, with __Host- */
 size_t sw_place_own_cookies(const struct sw_config_route *route,
-                            struct sw_slice ret_names[SW_OWN_COOKIES_MAX], char text[256]);
+                            struct sw_slice ret_names[SW_OWN_COOKIES_MAX],
+                            char text[SW_OWN_COOKIES_TEXT]);
 
 /* The delivery of ask->alarm failed: one attempt more, and later (SW_ALARM_RETRY_MS, doubled with
  * each try), or after SW_ALARM_TRIES_MAX of them it is taken out. In one commit of the state's
@@ -358,6 +537,19 @@ struct sw_stage_answer {
  * Worker thread of the exchange. Never waits: embedded stores only. */
 void sw_stage(struct sw_ask *ask, const struct sw_stage_ask *in,
               struct sw_stage_answer *ret_answer);
+/* A write that does not wait for the app's answer: one compare-and-set on the state that was handed
+ * out (or by the last such write left behind), durable when it is told. What was staged stays so,
+ * and is not what conditions and patches look at; alarms, subject and id stay as they are. The ask
+ * goes on with what was written, so its own commit meets no conflict by it.
+ *
+ * DONE: ret_answer is filled, nothing was written. MORE: it is filled when told is called, on the
+ * worker's loop; until then ask may not commit nor be dropped, and ret_answer stays.
+ * Errors   as of sw_stage; SW_E_STAGE_BUSY: the one before is still on its way; SW_E_STAGE_NEW: a
+ *          visitor without a state has no id yet, and only the answer can bring him one;
+ *          SW_E_CONFLICT, SW_E_STATE_GONE: somebody was first (SW_E_STAGE_MATCH, when there was an
+ *          If-Match); SW_E_COMMIT. */
+SW_MUST enum sw_step sw_stage_now(struct sw_ask *ask, const struct sw_stage_ask *in,
+                                  struct sw_stage_answer *ret_answer, sw_stage_told_fn *told);
 
 /* ---- Idempotency-Key (specs: idempotency) ---------------------------------------------------- */
 
@@ -386,7 +578,7 @@ SW_MUST enum sw_err sw_claim_principal(const struct sw_ask *ask, struct sw_slice
 void sw_claim_store_key(const struct sw_config_route *route, struct sw_slice principal,
                         struct sw_slice key, struct sw_store_key *ret_key);
 /* A hash (as above) of length-prefixed method, authority, path, query, content type without
- * parameters, body. */
+ * parameters and in lower case, body. */
 void sw_claim_fingerprint(const struct sw_head *request, struct sw_slice body, uint8_t out[32]);
 /* The record's value; the table is in claim.c. put: false: no room. read: SW_E_STORE_CORRUPT. */
 SW_MUST bool sw_claim_put(struct sw_out *out, const struct sw_claim *c);
@@ -410,6 +602,34 @@ enum sw_claim_end sw_claim_end_of(const struct sw_config_route *route,
  * Stateway-*, Grip-*, trace headers. Goes by names: fields need no id. False: no room. */
 SW_MUST bool sw_claim_headers_put(struct sw_out *out, const struct sw_head *response);
 
+/* ---- ended before their time (revoke.c) -------------------------------------------------------
+ *
+ * What a client carries cannot be deleted, so the store keeps a small note of each that was ended,
+ * until it would have ended by itself: a tombstone under one of these keys. All that a subject has
+ * ends by one cut-off (SW_WRITE_CUTOFF of each of sw_place_subject_names).
+ */
+
+/* Tokens go by (issuer, jti), never by their text: signatures of ECDSA can be rewritten. A minted
+ * token keeps its jti through its renewals, so one note ends all of them. */
+void sw_revoke_token_key(struct sw_slice issuer, struct sw_slice jti, struct sw_store_key *ret_key);
+/* Sealed states go by their id, the same through all versions. */
+void sw_revoke_sealed_key(const uint8_t id[SW_SEALED_ID_BYTES], struct sw_store_key *ret_key);
+/* Pins by theirs. */
+void sw_revoke_pin_key(uint64_t pin_id, struct sw_store_key *ret_key);
+/* That pins were ended, for the commit of a pin's note: without it nobody looks for the note. */
+void sw_revoke_pins_mark(int64_t now_unix_ms, int64_t expires_unix_s, struct sw_write *ret_write);
+#define SW_REVOKE_SKEW_MS 60000 /* clocks of two gateways that make pins may differ by this much */
+struct sw_pin;
+/* May there be a note of this pin? Not, when it was made after the last one was ended. */
+bool sw_revoke_pin_asked(const struct sw_place_env *env, const struct sw_pin *pin);
+/* The note itself, for a commit. expires_unix_s: when the thing would end by itself. */
+void sw_revoke_write(const struct sw_store_key *key, int64_t expires_unix_s,
+                     struct sw_write *ret_write);
+/* Was a thing of this subject that was issued then cut off? All names of the subject are asked. A
+ * time in whole seconds counts as the beginning of its second: who is in doubt is cut off. */
+bool sw_revoke_cut_off(const struct sw_place_env *env, struct sw_slice subject,
+                       int64_t issued_unix_ms);
+
 /* ---- pins (sticky) --------------------------------------------------------------------------- */
 
 struct sw_pin {
@@ -421,6 +641,8 @@ struct sw_pin {
 };
 #define SW_PIN_BYTES    57 /* 41 of fields, 16 of MAC: the table in pin.c */
 #define SW_PIN_TEXT_MAX SW_B64_LEN(SW_PIN_BYTES)
+/* Of the bytes of a pin that nobody looked at: for a command that ends it. */
+uint64_t sw_pin_id(const uint8_t bytes[SW_PIN_BYTES]);
 
 /* service: what the pin is bound to (app and cookie name). ok: out has room. */
 SW_MUST bool sw_pin_put(struct sw_out *out, const struct sw_keyring *keys, struct sw_slice service,

@@ -8,7 +8,8 @@
  * Update-if-exists: an ended state stays ended (logout wins). A state is created at its first
  * write, so visitors without state cost nothing. An end, a patch under `merge` and anything under
  * `last` fit a newer version too: they are tried again on that, wherever it lies by then (a renewal
- * moves it).
+ * moves it). So that nobody loses such a race for ever, they stand in the key's line from the first
+ * try to the commit, one after another, and who waited there begins with the newest state.
  *
  * One commit writes all that belongs together: the state with its alarms and its expiry, the alias
  * of a renewed id, and what the exchange joins to it. The update comes from the answer's headers,
@@ -22,7 +23,7 @@
 
 #define TOUCH_FRACTION 10
 #define ALIAS_S        10 /* how long an old id leads to the new one: parallel requests of a page */
-#define TRIES_MAX      64 /* of an update that fits any version; also merges that meet merges end */
+#define TRIES_MAX      64 /* of an update that fits any version, in its turn */
 
 _Static_assert(SW_COMMIT_WRITES_MAX >= 3,
                "a state, the alias that leads to it, and what is joined");
@@ -77,12 +78,27 @@ static void session_at(struct sw_ask *ask, const struct sw_reading *r)
     }
 }
 
+/* The state at its place before the route became one of sessions. */
+static enum sw_step session_load_old(struct sw_ask *ask)
+{
+    enum sw_step step = sw_place__move_load(ask);
+
+    if (step != SW_STEP_MORE) {
+        ask->session.loading = SW_LOADING_NOTHING;
+    }
+    return step;
+}
+
 /* The record was read: a state, an end, or nothing. */
 static enum sw_step session_loaded(struct sw_ask *ask)
 {
     const struct sw_reading *r = &ask->session.reading;
 
     ask->session.unreadable = false;
+    if (r->err == SW_E_NOT_FOUND && !r->odd && ask->move.active) {
+        ask->session.loading = SW_LOADING_OLD;
+        return session_load_old(ask);
+    }
     if (r->err == SW_E_NOT_FOUND) {
         if (r->unreadable) {
             session_at(ask, r);
@@ -138,7 +154,11 @@ static enum sw_step session_load(struct sw_ask *ask)
     enum sw_err err;
 
     if (!ask->has_key) {
-        return session_absent(ask, SW_VERDICT_FRESH);
+        return session_absent(ask, ask->sealed.cookie_present ? SW_VERDICT_EXPIRED
+                                                              : SW_VERDICT_FRESH);
+    }
+    if (ask->session.loading == SW_LOADING_OLD) {
+        return session_load_old(ask);
     }
     if (ask->session.loading == SW_LOADING_NOTHING) {
         ask->now_unix_s = sw_loop_now_unix_s(ask->env->loop); /* it may have waited in a queue */
@@ -189,6 +209,12 @@ static bool commits(const struct sw_update *u, unsigned status)
     SW_UNREACHABLE();
 }
 
+bool sw_place__commits(const struct sw_ask *ask)
+{
+    return commits(&ask->update, ask->response->status) &&
+           (ask->envelope == NULL || commits(&ask->update, ask->envelope->status));
+}
+
 static enum sw_err take_envelope(struct sw_update *u, const struct sw_envelope *e)
 {
     if (u->kind != SW_UPDATE_NONE || u->alarm_count > 0) {
@@ -228,7 +254,7 @@ static enum sw_err keep_owner(struct sw_ask *ask)
 }
 
 /* The one update that the answer's headers, its envelope and the side API make. */
-static enum sw_err session_update(struct sw_ask *ask)
+enum sw_err sw_place__update(struct sw_ask *ask)
 {
     enum sw_err err = sw_update_read(ask->response, &ask->update);
 
@@ -294,6 +320,11 @@ static struct sw_store_commit *session_op(struct sw_ask *ask)
 
 static enum sw_step session_submit(struct sw_ask *ask, struct sw_store_commit *op)
 {
+    ask->move.note_at = SW_COMMIT_WRITES_MAX;
+    if (ask->session.phase == SW_SESSION_COMMITTING && sw_place__move_writes(ask)) {
+        ask->move.note_at = op->count;
+        sw_place__move_write(ask, &op->writes[op->count++]);
+    }
     if (ask->join != NULL && ask->session.phase == SW_SESSION_COMMITTING) {
         SW_ASSERT(op->count < SW_COMMIT_WRITES_MAX);
         ask->session.join_at = op->count;
@@ -318,6 +349,13 @@ static int64_t idle_end(const struct sw_ask *ask, int64_t absolute_unix_s)
 static struct sw_version session_version(const struct sw_ask *ask)
 {
     return ask->state_present ? ask->version : (struct sw_version){0, 0};
+}
+
+/* Of the record, not of what the app was handed: a state that comes from another placement has none
+ * here yet. */
+static struct sw_version kept_version(const struct sw_ask *ask)
+{
+    return ask->move.taken ? (struct sw_version){0, 0} : session_version(ask);
 }
 
 /* No state lives longer, used or not. Counted from its first write, by today's configuration. */
@@ -493,6 +531,9 @@ static enum sw_err put_new_id(struct sw_ask *ask, struct sw_write *w)
     char text[SW_B64_LEN(sizeof(ask->session.fresh_id))];
     struct sw_out out = sw_out_init(text, sizeof(text));
 
+    if (ask->session.cleared) { /* the new one takes the place of the old */
+        ask->client_lines = ask->session.uncleared;
+    }
     sw_random(ask->session.fresh_id, sizeof(ask->session.fresh_id));
     sw_sha256(sw_slice_of(ask->session.fresh_id, sizeof(ask->session.fresh_id)), w->key.bytes);
     w->version = (struct sw_version){0, 0};
@@ -516,7 +557,7 @@ static enum sw_err put_alias(struct sw_ask *ask, const struct sw_write *to, stru
         .record = SW_RECORD_ALIAS,
         .key = ask->key,
         .expect = SW_EXPECT_VERSION,
-        .version = ask->version,
+        .version = kept_version(ask),
         .value = sw_place__alias(to->sealed && ask->session.has_at_id ? ask->session.at_id : NULL,
                                  &ask->key, ask->session.fresh_id, &to->key, value),
         .expires_unix_s = ask->now_unix_s + ALIAS_S,
@@ -530,7 +571,7 @@ static bool overwrites(const struct sw_ask *ask)
 {
     return ask->routed->route->session.concurrency == SW_CONC_LAST && ask->state_present &&
            ask->update.kind == SW_UPDATE_SET && !ask->update.has_expect && ask->alarm == NULL &&
-           !ask->session.new_id;
+           !ask->session.new_id && !ask->move.taken;
 }
 
 static enum sw_err put_state(struct sw_ask *ask, struct sw_write *w)
@@ -547,9 +588,8 @@ static enum sw_err put_state(struct sw_ask *ask, struct sw_write *w)
         .key = ask->key,
         .expect = SW_EXPECT_VERSION,
         /* what cannot be read is written over, so that no key is stuck for good */
-        .version = ask->session.unreadable ? ask->session.record.version : session_version(ask),
+        .version = ask->session.unreadable ? ask->session.record.version : kept_version(ask),
     };
-    ask->session.new_id = takes_new_id(ask);
     if (ask->session.new_id) {
         struct sw_out out = sw_out_init(key_text, sizeof(key_text));
 
@@ -558,6 +598,9 @@ static enum sw_err put_state(struct sw_ask *ask, struct sw_write *w)
         sw_out_lit(&out, "visitor:");
         sw_out_cstr(&out, visitor);
         lives_at = sw_out_done(&out);
+    }
+    if (ask->move.taken) {
+        w->created_unix_s = ask->session.record.created_unix_s;
     }
     if (overwrites(ask)) {
         w->expect = SW_EXPECT_EXISTS; /* whatever version: it is not looked at */
@@ -638,10 +681,28 @@ static bool must_fetch(const struct sw_ask *ask)
            !(ask->session.whole.present && sw_version_eq(ask->session.whole.version, ask->version));
 }
 
+static bool fits_any_version(const struct sw_ask *ask);
+
+/* Would it be tried again after a conflict? Then it waits its turn instead. An overwriting one
+ * meets none; one that makes a visitor's first state has a key that nobody else knows. */
+static bool takes_turns(const struct sw_ask *ask)
+{
+    enum sw_concurrency c = ask->routed->route->session.concurrency;
+
+    return (c == SW_CONC_MERGE || c == SW_CONC_LAST) && ask->line != NULL && ask->has_key &&
+           fits_any_version(ask) && !overwrites(ask) &&
+           !(ask->session.from_cookie && !ask->state_present);
+}
+
 static enum sw_step session_put(struct sw_ask *ask)
 {
     if (session_op(ask) == NULL) {
         return sw_place__fail(ask, SW_E_NO_MEMORY);
+    }
+    ask->session.new_id = takes_new_id(ask);
+    if (takes_turns(ask) && ask->line(ask) == SW_STEP_MORE) {
+        ask->session.phase = SW_SESSION_LINING;
+        return SW_STEP_MORE;
     }
     if (!must_fetch(ask)) {
         return session_write(ask);
@@ -665,7 +726,7 @@ static enum sw_step clear_cookie(struct sw_ask *ask)
 {
     enum sw_err err;
 
-    if (!may_clear_cookie(ask)) {
+    if (!may_clear_cookie(ask) || ask->session.cleared) {
         return SW_STEP_DONE;
     }
     err = sw_place__set_cookie(ask, &ask->routed->route->session.cookie, ask->session.cookie_name,
@@ -692,7 +753,9 @@ static enum sw_step session_delete(struct sw_ask *ask)
         .kind = SW_WRITE_DELETE,
         .key = ask->key,
         /* logout wins over whoever writes meanwhile, without another try */
-        .expect = ask->update.has_expect ? SW_EXPECT_VERSION : SW_EXPECT_EXISTS,
+        .expect = ask->move.taken          ? SW_EXPECT_ANY
+                  : ask->update.has_expect ? SW_EXPECT_VERSION
+                                           : SW_EXPECT_EXISTS,
         .version = ask->session.record.version,
         /* a visitor's id is dead for good; an entity may be made again at once, with a new epoch */
         .expires_unix_s = visitors_own(ask) ? absolute_end(ask) : ask->now_unix_s - 1,
@@ -727,6 +790,85 @@ static enum sw_step session_touch(struct sw_ask *ask)
     return session_submit(ask, op);
 }
 
+/* ---- at once, by the side API ---------------------------------------------------------------- */
+
+enum sw_err sw_place__now_write(struct sw_ask *ask, bool ends, struct sw_write *w)
+{
+    enum sw_err err = SW_OK;
+
+    ask->now_unix_s = sw_loop_now_unix_s(ask->env->loop);
+    ask->update = (struct sw_update){.ttl_s = -1}; /* that of the answer is read anew */
+    ask->session.new_id = false;
+    *w = (struct sw_write){
+        .kind = ends ? SW_WRITE_DELETE : SW_WRITE_PUT,
+        .record = SW_RECORD_STATE,
+        .key = ask->key,
+        .expect = SW_EXPECT_VERSION,
+        .version = ask->session.unreadable ? ask->session.record.version : session_version(ask),
+    };
+    if (ends) {
+        w->expires_unix_s = visitors_own(ask) ? absolute_end(ask) : ask->now_unix_s - 1;
+        return SW_OK;
+    }
+    if (ask->state_present && sw_place__now_seal(ask) == NULL) {
+        w->extra = ask->session.record.extra;
+        w->due_unix_ms = ask->session.record.due_unix_ms;
+    }
+    err = put_subject(ask, w);
+    put_expiry(ask, w);
+    return err;
+}
+
+const uint8_t *sw_place__now_seal(const struct sw_ask *ask)
+{
+    return ask->routed->route->session.encrypt && visitors_own(ask) && ask->session.has_at_id
+               ? ask->session.at_id
+               : NULL;
+}
+
+void sw_place__now_done(struct sw_ask *ask, const struct sw_write *w, struct sw_slice value)
+{
+    struct sw_record *r = &ask->session.record;
+
+    ask->session.unreadable = ask->session.needs_touch = false;
+    ask->session.whole.present = false;
+    if (w->kind == SW_WRITE_DELETE) {
+        struct sw_slice before = ask->client_lines;
+
+        ask->verdict = SW_VERDICT_REVOKED;
+        ask->state_present = false;
+        ask->state = (struct sw_slice){NULL, 0};
+        if (clear_cookie(ask) == SW_STEP_DONE && may_clear_cookie(ask)) {
+            ask->session.cleared = true;
+            ask->session.uncleared = before;
+        } /* else there is no room for a line: the client keeps an id that is dead */
+        return;
+    }
+    if (!ask->state_present) {
+        *r = (struct sw_record){.kind = SW_RECORD_STATE, .created_unix_s = ask->now_unix_s};
+    }
+    r->version = w->ret_version;
+    r->touched_unix_s = ask->now_unix_s;
+    r->expires_unix_s = w->expires_unix_s;
+    r->absolute_unix_s = w->absolute_unix_s;
+    r->due_unix_ms = w->due_unix_ms;
+    r->extra = w->extra;
+    r->subject = w->subject;
+    r->sealed = w->sealed;
+    r->value = value;
+    ask->verdict = SW_VERDICT_UPDATED;
+    ask->state_present = true;
+    ask->version = w->ret_version;
+    ask->state = value;
+    if (value.len > ask->routed->route->session.inline_bytes) {
+        ask->state.ptr = NULL;
+        ask->session.whole.present = true;
+        ask->session.whole.late = false;
+        ask->session.whole.version = ask->version;
+        ask->session.whole.value = value;
+    }
+}
+
 /* ---- the decision ---------------------------------------------------------------------------- */
 
 static enum sw_step session_unchanged(struct sw_ask *ask)
@@ -734,7 +876,7 @@ static enum sw_step session_unchanged(struct sw_ask *ask)
     const struct sw_update *u = &ask->update;
     bool renews = u->renew && ask->session.from_cookie;
 
-    if (u->alarm_count > 0 || ask->alarm != NULL ||
+    if (u->alarm_count > 0 || ask->alarm != NULL || ask->move.taken ||
         (ask->state_present && (renews || subject_changes(ask)))) {
         return session_put(ask);
     }
@@ -743,7 +885,7 @@ static enum sw_step session_unchanged(struct sw_ask *ask)
 
 static enum sw_step session_decide(struct sw_ask *ask)
 {
-    enum sw_err err = session_update(ask);
+    enum sw_err err = sw_place__update(ask);
     const struct sw_update *u = &ask->update;
 
     ask->now_unix_s = sw_loop_now_unix_s(ask->env->loop); /* the app may have taken its time */
@@ -751,8 +893,7 @@ static enum sw_step session_decide(struct sw_ask *ask)
     if (err != SW_OK) {
         return sw_place__fail(ask, err);
     }
-    if (!commits(u, ask->response->status) ||
-        (ask->envelope != NULL && !commits(u, ask->envelope->status))) {
+    if (!sw_place__commits(ask)) {
         return SW_STEP_DONE; /* the app failed: its half-done update is not wanted */
     }
     if (u->has_expect && !sw_version_eq(u->expect, session_version(ask))) {
@@ -784,6 +925,7 @@ static enum sw_step session_committed(struct sw_ask *ask)
     const struct sw_write *w = &ask->session.commit->writes[0];
     bool ended = w->kind == SW_WRITE_DELETE;
 
+    sw_place__move_made(ask);
     if (ask->session.new_id || (ended && may_clear_cookie(ask))) {
         ask->client_lines = ask->session.lines;
         ask->sets_cookie = true;
@@ -795,7 +937,8 @@ static enum sw_step session_committed(struct sw_ask *ask)
         ask->verdict = SW_VERDICT_REVOKED;
         return SW_STEP_DONE;
     }
-    ask->verdict = SW_VERDICT_UPDATED;
+    ask->verdict = ask->move.made && ask->update.kind == SW_UPDATE_NONE ? SW_VERDICT_MOVED
+                                                                        : SW_VERDICT_UPDATED;
     ask->version = w->ret_version;
     return SW_STEP_DONE;
 }
@@ -826,7 +969,13 @@ static bool fits_any_version(const struct sw_ask *ask)
 /* The newest state was read for another try. */
 static enum sw_step session_reloaded(struct sw_ask *ask)
 {
+    if (ask->move.before.ptr != NULL && ask->state_present && !fits_any_version(ask) &&
+        !sw_slice_eq(ask->move.before, ask->state)) {
+        ask->verdict = SW_VERDICT_CONFLICTED;
+        return sw_place__fail(ask, SW_E_CONFLICT);
+    }
     if (!ask->session.had_state || ask->state_present) {
+        ask->move.before = (struct sw_slice){NULL, 0};
         ask->session.phase = SW_SESSION_DECIDE;
         return session_decide(ask);
     }
@@ -835,15 +984,11 @@ static enum sw_step session_reloaded(struct sw_ask *ask)
                                                 : sw_place__fail(ask, SW_E_STATE_GONE);
 }
 
-/* The same update on the newest state, until nobody came in between. */
-static enum sw_step session_again(struct sw_ask *ask)
+/* The same update on the newest state. */
+static enum sw_step session_reload(struct sw_ask *ask)
 {
     enum sw_step step;
 
-    if (++ask->session.tries > TRIES_MAX) {
-        ask->verdict = SW_VERDICT_CONFLICTED;
-        return sw_place__fail(ask, SW_E_CONFLICT);
-    }
     sw_arena_reset(ask->arena, ask->session.mark);
     sw_place__large_back(ask, ask->session.large_mark);
     if (ask->session.whole.late) {
@@ -855,8 +1000,22 @@ static enum sw_step session_again(struct sw_ask *ask)
     return step == SW_STEP_DONE ? session_reloaded(ask) : step;
 }
 
+/* Until nobody came in between. */
+static enum sw_step session_again(struct sw_ask *ask)
+{
+    if (++ask->session.tries > TRIES_MAX) {
+        ask->verdict = SW_VERDICT_CONFLICTED;
+        return sw_place__fail(ask, SW_E_CONFLICT);
+    }
+    return session_reload(ask);
+}
+
 static enum sw_step session_conflict(struct sw_ask *ask, enum sw_err err)
 {
+    if (err == SW_E_CONFLICT && ask->move.taken && !ask->update.has_expect) {
+        ask->move.before = ask->state; /* another request brought it over: perhaps no more */
+        return session_again(ask);
+    }
     if (err == SW_E_CONFLICT && fits_any_version(ask)) {
         return session_again(ask);
     }
@@ -885,16 +1044,26 @@ static enum sw_step session_answered(struct sw_ask *ask)
         return sw_place__fail(ask, SW_E_IDEM_RUNNING);
     }
     ask->joined = false;
+    if (op->failed == ask->move.note_at && !ask->move.taken) {
+        ask->move.note_gone = true; /* what was to be ended is ended */
+        return session_decide(ask);
+    }
+    if (op->failed == ask->move.note_at) {
+        ask->verdict = op->err == SW_E_STATE_GONE ? SW_VERDICT_REVOKED : SW_VERDICT_CONFLICTED;
+        return sw_place__fail(ask, op->err);
+    }
     return session_conflict(ask, op->err);
 }
 
-static enum sw_step session_commit(struct sw_ask *ask)
+static enum sw_step session_step(struct sw_ask *ask)
 {
     enum sw_step step;
 
     switch (ask->session.phase) {
     case SW_SESSION_DECIDE:
         return session_decide(ask);
+    case SW_SESSION_LINING:
+        return session_reload(ask);
     case SW_SESSION_RELOADING:
         step = session_load(ask);
         return step == SW_STEP_DONE ? session_reloaded(ask) : step;
@@ -907,6 +1076,13 @@ static enum sw_step session_commit(struct sw_ask *ask)
         return SW_STEP_DONE;
     }
     SW_UNREACHABLE();
+}
+
+static enum sw_step session_commit(struct sw_ask *ask)
+{
+    enum sw_step step = session_step(ask);
+
+    return step == SW_STEP_DONE ? sw_place__move_settle(ask) : step;
 }
 
 const struct sw_placement sw_placement__session = {"session", session_load, session_pick,

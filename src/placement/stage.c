@@ -2,8 +2,9 @@
  * conditional HTTP on the state as it is for this exchange.
  *
  * Writes are kept with the exchange and commit with its answer, so that an app that fails half-way
- * leaves the old state. The tag of what is staged is the version it stands on and a count of the
- * writes: "3f2-17.1", "3f2-17.2", ...; of a state that did not exist, "0.1".
+ * leaves the old state; or, where the app says so, they commit at once and alone. The tag of what
+ * is staged is the version it stands on and a count of the writes: "3f2-17.1", "3f2-17.2", ...; of
+ * a state that did not exist, "0.1".
  */
 #include "placement/placement_priv.h"
 
@@ -48,11 +49,9 @@ static struct sw_slice stage_tag(const struct sw_ask *ask, char *text, size_t ca
 }
 
 /* RFC 9110, 13.1.1 and 13.1.2. "0" is how an app that was told of no state names it. */
-static enum sw_err stage_conditions(struct sw_ask *ask, const struct sw_stage_ask *in,
-                                    struct sw_stage_answer *a)
+static enum sw_err conditions_on(struct sw_slice tag, const struct sw_stage_ask *in,
+                                 struct sw_stage_answer *a)
 {
-    struct sw_slice tag = stage_tag(ask, a->tag, sizeof(a->tag));
-
     a->etag = tag;
     if (in->has_if_match &&
         (in->if_match_any ? tag.len == 0
@@ -65,6 +64,12 @@ static enum sw_err stage_conditions(struct sw_ask *ask, const struct sw_stage_as
         return in->method == SW_STAGE_GET ? SW_OK : SW_E_STAGE_MATCH;
     }
     return SW_OK;
+}
+
+static enum sw_err stage_conditions(struct sw_ask *ask, const struct sw_stage_ask *in,
+                                    struct sw_stage_answer *a)
+{
+    return conditions_on(stage_tag(ask, a->tag, sizeof(a->tag)), in, a);
 }
 
 /* The committed value of a state above inline. It may be a newer one than was handed out: then the
@@ -222,11 +227,187 @@ static enum sw_err stage_do(struct sw_ask *ask, const struct sw_stage_ask *in,
 
 void sw_stage(struct sw_ask *ask, const struct sw_stage_ask *in, struct sw_stage_answer *ret_answer)
 {
-    SW_ASSERT(ask->routed->route->placement == SW_PLACE_SESSION);
+    SW_ASSERT(ask->routed->route->placement == SW_PLACE_SESSION || ask->move.session);
     *ret_answer = (struct sw_stage_answer){.status = 0};
     ret_answer->err = stage_do(ask, in, ret_answer);
     if (ret_answer->err != SW_OK) {
         ret_answer->status = 0;
         ret_answer->etag = ret_answer->body = (struct sw_slice){NULL, 0};
     }
+}
+
+/* ---- at once --------------------------------------------------------------------------------- */
+
+/* Of the state that the exchange stands on; empty: there is none. */
+static struct sw_slice now_tag(const struct sw_ask *ask, char *text, size_t cap)
+{
+    struct sw_out out = sw_out_init(text, cap);
+
+    if (!ask->state_present) {
+        return (struct sw_slice){NULL, 0};
+    }
+    sw_version_put(&out, ask->version);
+    SW_ASSERT(!out.overflowed);
+    return sw_out_done(&out);
+}
+
+/* Its text; it is present. A newer one is no base for a patch: the compare-and-set would fail. */
+static enum sw_err now_base(struct sw_ask *ask, struct sw_slice *ret_base)
+{
+    enum sw_err err = SW_OK;
+
+    if (ask->state.ptr != NULL) {
+        *ret_base = ask->state;
+        return SW_OK;
+    }
+    if (!ask->session.whole.present) {
+        err = stage_fetch(ask);
+    }
+    if (err == SW_OK && !sw_version_eq(ask->session.whole.version, ask->version)) {
+        err = SW_E_CONFLICT;
+    }
+    *ret_base = ask->session.whole.value;
+    return err == SW_E_NOT_FOUND ? SW_E_STATE_GONE : err;
+}
+
+static enum sw_err now_value(struct sw_ask *ask, const struct sw_stage_ask *in,
+                             struct sw_slice *ret_value)
+{
+    struct sw_slice base = {NULL, 0};
+    enum sw_err err;
+
+    *ret_value = (struct sw_slice){NULL, 0};
+    if (in->method == SW_STAGE_DELETE) {
+        return SW_OK;
+    }
+    err = stage_check(in->body);
+    if (err == SW_OK && in->method == SW_STAGE_PUT) {
+        return sw_place__compact(ask, in->body, true, ret_value);
+    }
+    if (err == SW_OK && ask->state_present) {
+        err = now_base(ask, &base);
+    }
+    return err == SW_OK ? sw_place__merge(ask, base, in->body, true, ret_value) : err;
+}
+
+/* Memory of the write that is over, or did not begin. */
+static void now_give(struct sw_ask *ask)
+{
+    sw_place__value_give(ask, ask->now.next);
+    ask->now.next = (struct sw_slice){NULL, 0};
+    if (ask->now.sealed != NULL) {
+        sw_place__large_give(ask, sw_take(&ask->now.sealed));
+    }
+}
+
+static enum sw_err now_refusal(const struct sw_ask *ask, enum sw_err err)
+{
+    bool first = err == SW_E_CONFLICT || err == SW_E_STATE_GONE; /* somebody was */
+
+    return !first ? SW_E_COMMIT : ask->now.matched ? SW_E_STAGE_MATCH : err;
+}
+
+static void now_told(struct sw_store_commit *op)
+{
+    struct sw_ask *ask = op->arg;
+    struct sw_stage_answer *a = sw_take(&ask->now.answer);
+
+    SW_ASSERT(a != NULL);
+    if (op->err == SW_OK) {
+        struct sw_slice value = ask->now.next, before = ask->now.value;
+
+        sw_place__now_done(ask, &op->writes[0], value);
+        ask->now.value = value;
+        ask->now.next = before; /* given back below */
+        a->status = 204;
+        a->etag = now_tag(ask, a->tag, sizeof(a->tag));
+    } else {
+        a->err = now_refusal(ask, op->err);
+        a->etag = (struct sw_slice){NULL, 0};
+    }
+    now_give(ask);
+    ask->now.told(ask);
+}
+
+/* Everything but the commit. */
+static enum sw_err now_prepare(struct sw_ask *ask, const struct sw_stage_ask *in,
+                               struct sw_stage_answer *a)
+{
+    bool ends = in->method == SW_STAGE_DELETE;
+    struct sw_write *w;
+    enum sw_err err;
+
+    SW_ASSERT(in->method != SW_STAGE_GET);
+    if (ask->response != NULL) {
+        return SW_E_STAGE_GONE;
+    }
+    if (ask->shared) {
+        return SW_E_STAGE_SHARED;
+    }
+    if (ask->now.answer != NULL) {
+        return SW_E_STAGE_BUSY;
+    }
+    err = conditions_on(now_tag(ask, a->tag, sizeof(a->tag)), in, a);
+    if (err == SW_OK && !ask->state_present && ask->session.from_cookie && !ends) {
+        err = SW_E_STAGE_NEW;
+    }
+    if (err == SW_OK && ask->alarm != NULL && !ask->state_present) {
+        err = SW_E_STATE_GONE; /* a delivery makes no state */
+    }
+    if (err == SW_OK) {
+        err = now_value(ask, in, &ask->now.next);
+    }
+    if (err == SW_OK && ask->now.commit == NULL) {
+        ask->now.commit = sw_arena_new(ask->arena, struct sw_store_commit);
+        err = ask->now.commit == NULL ? SW_E_NO_MEMORY : SW_OK;
+    }
+    if (err != SW_OK) {
+        return err;
+    }
+    w = &ask->now.commit->writes[0];
+    err = sw_place__now_write(ask, ends, w);
+    w->value = ask->now.next;
+    if (err == SW_OK && !ends && sw_place__now_seal(ask) != NULL) {
+        err = sw_place__compact(ask, ask->now.next, true, &w->value);
+    }
+    if (err == SW_OK && !ends && sw_place__now_seal(ask) != NULL) {
+        w->value = sw_place__seal(sw_place__now_seal(ask), &w->key, w->value);
+        w->sealed = true;
+        ask->now.sealed = w->value.ptr;
+    }
+    return err;
+}
+
+enum sw_step sw_stage_now(struct sw_ask *ask, const struct sw_stage_ask *in,
+                          struct sw_stage_answer *ret_answer, sw_stage_told_fn *told)
+{
+    struct sw_store_commit *op;
+
+    SW_ASSERT(ask->routed->route->placement == SW_PLACE_SESSION || ask->move.session);
+    *ret_answer = (struct sw_stage_answer){.status = 0};
+    /* what is still at its old place (move.c) is written there by no commit but the answer's */
+    ret_answer->err = ask->move.taken ? SW_E_CONFLICT : now_prepare(ask, in, ret_answer);
+    if (ret_answer->err != SW_OK) {
+        ret_answer->status = 0;
+        ret_answer->etag = (struct sw_slice){NULL, 0};
+        if (ask->now.answer == NULL) {
+            now_give(ask);
+        }
+        return SW_STEP_DONE;
+    }
+    if (in->method == SW_STAGE_DELETE && !ask->state_present && !ask->session.unreadable) {
+        ret_answer->status = 204; /* there is nothing to end */
+        return SW_STEP_DONE;
+    }
+    op = ask->now.commit;
+    op->count = 1;
+    op->now_unix_s = ask->now_unix_s;
+    op->loop = ask->env->loop;
+    op->done = now_told;
+    op->arg = ask;
+    ask->now.answer = ret_answer;
+    ask->now.told = told;
+    ask->now.matched = in->has_if_match;
+    sw_store_commit(ask->env->store, op);
+    return SW_STEP_MORE;
 }

@@ -5,6 +5,9 @@
  * pin (repin), a new pin and telling the app (notify), and an honest 503 (fail). It is counted in
  * each case. The cookie is sent only when it changes: a new pin, or one whose `seen` time is older
  * than a tenth of the idle limit.
+ *
+ * A pin that was ended by an operator is as if it were not there, and told as `revoked`. The store
+ * is asked only for pins that were made before the last one was ended.
  */
 #include "placement/placement_priv.h"
 
@@ -20,18 +23,67 @@ static struct sw_slice sticky_service(struct sw_ask *ask)
                            SW_SARG(route->sticky.cookie.name));
 }
 
+static enum sw_step sticky_judged(struct sw_ask *ask, enum sw_verdict verdict)
+{
+    ask->verdict = ask->app_verdict = verdict;
+    return SW_STEP_DONE;
+}
+
+/* The store has answered whether there is a note that ends this pin. */
+static enum sw_step sticky_noted(struct sw_ask *ask)
+{
+    const struct sw_store_load *note = ask->sticky.note;
+    bool found = note->err == SW_OK && note->record.kind == SW_RECORD_TOMBSTONE;
+
+    ask->sticky.note = NULL;
+    if (note->err != SW_OK && note->err != SW_E_NOT_FOUND) {
+        return sw_place__fail(ask, note->err); /* who is in doubt is not let in */
+    }
+    ask->sticky.valid = !found;
+    return sticky_judged(ask, found ? SW_VERDICT_REVOKED : SW_VERDICT_KEPT);
+}
+
+static void sticky_wake(struct sw_store_load *op)
+{
+    struct sw_ask *ask = op->arg;
+
+    ask->wake(ask);
+}
+
+static enum sw_step sticky_note_read(struct sw_ask *ask)
+{
+    struct sw_store_load *note = sw_arena_new(ask->arena, struct sw_store_load);
+
+    if (note == NULL) {
+        return sw_place__fail(ask, SW_E_NO_MEMORY);
+    }
+    *note = (struct sw_store_load){
+        .now_unix_s = ask->now_unix_s,
+        .arena = ask->arena,
+        .loop = ask->env->loop,
+        .done = sticky_wake,
+        .arg = ask,
+    };
+    sw_revoke_pin_key(ask->sticky.pin_id, &note->key);
+    ask->sticky.note = note;
+    return sw_store_load(ask->env->store, note) == SW_STEP_MORE ? SW_STEP_MORE : sticky_noted(ask);
+}
+
 static enum sw_step sticky_load(struct sw_ask *ask)
 {
     const struct sw_config_route *route = ask->routed->route;
+    enum sw_verdict verdict = SW_VERDICT_FRESH;
     struct sw_cookie_found found;
     struct sw_pin pin;
 
+    if (ask->sticky.note != NULL) {
+        return sticky_noted(ask);
+    }
     ask->sticky.cookie_name = sw_place__cookie_name(ask, &route->sticky.cookie);
     ask->sticky.service = sticky_service(ask);
     if (ask->sticky.cookie_name.ptr == NULL || ask->sticky.service.ptr == NULL) {
         return sw_place__fail(ask, SW_E_NO_MEMORY);
     }
-    ask->verdict = SW_VERDICT_FRESH;
     found = sw_cookie_find(ask->request, ask->sticky.cookie_name);
     if (found.count > 0) {
         switch (sw_pin_read(found.value, ask->env->keys, ask->sticky.service, ask->now_unix_s,
@@ -39,21 +91,24 @@ static enum sw_step sticky_load(struct sw_ask *ask)
         case SW_OK:
             ask->sticky.valid = true;
             ask->sticky.pin_id = pin.id;
+            ask->sticky.key_id = pin.key_id;
             ask->sticky.incarnation = pin.incarnation;
             ask->sticky.issued_unix_s = pin.issued_unix_s;
             ask->sticky.seen_unix_s = pin.seen_unix_s;
             ask->sticky.epoch = pin.epoch;
-            ask->verdict = SW_VERDICT_KEPT;
+            verdict = SW_VERDICT_KEPT;
+            if (sw_revoke_pin_asked(ask->env, &pin)) {
+                return sticky_note_read(ask);
+            }
             break;
         case SW_E_PIN_EXPIRED:
-            ask->verdict = SW_VERDICT_EXPIRED;
+            verdict = SW_VERDICT_EXPIRED;
             break;
         default: /* forged: as if there were none */
             break;
         }
     }
-    ask->app_verdict = ask->verdict;
-    return SW_STEP_DONE;
+    return sticky_judged(ask, verdict);
 }
 
 /* The pinned incarnation cannot answer: the route says what that means. */
@@ -139,8 +194,9 @@ static enum sw_step sticky_commit(struct sw_ask *ask)
         pin.issued_unix_s = ask->now_unix_s;
     }
     sw_ledger_seen(ask->env->apps, ask->instance, pin.id, ask->now_unix_s, route->sticky.idle_s);
-    if (!fresh && ask->now_unix_s - ask->sticky.seen_unix_s <
-                      SW_MAX(route->sticky.idle_s / SEEN_FRACTION, 1)) {
+    if (!fresh && ask->sticky.key_id == ask->env->keys->keys[ask->env->keys->active].id &&
+        ask->now_unix_s - ask->sticky.seen_unix_s <
+            SW_MAX(route->sticky.idle_s / SEEN_FRACTION, 1)) {
         return SW_STEP_DONE; /* unchanged: no Set-Cookie */
     }
     if (!sw_pin_put(&out, ask->env->keys, ask->sticky.service, &pin)) {

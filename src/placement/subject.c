@@ -67,20 +67,9 @@ bool sw_place__same_subject(const struct sw_keyring *keys, struct sw_slice a, st
     return sw_slice_eq(a, b) || named(keys, a, b) || named(keys, b, a);
 }
 
-static const struct sw_key *oldest(const struct sw_keyring *keys)
+const struct sw_key *sw_place__oldest_key(const struct sw_keyring *keys)
 {
-    const struct sw_key *best = &keys->keys[keys->active];
-
-    for (size_t i = 0; i < keys->count; i++) {
-        const struct sw_key *k = &keys->keys[i];
-
-        if (k->state != SW_KEY_SEED &&
-            (k->created_unix_s < best->created_unix_s ||
-             (k->created_unix_s == best->created_unix_s && k->id < best->id))) {
-            best = k;
-        }
-    }
-    return best;
+    return sw_keyring_oldest(keys);
 }
 
 enum sw_err sw_place__hide_subject(struct sw_ask *ask, struct sw_slice subject,
@@ -96,7 +85,7 @@ enum sw_err sw_place__hide_subject(struct sw_ask *ask, struct sw_slice subject,
     if (text == NULL) {
         return SW_E_NO_MEMORY;
     }
-    hidden_put(oldest(ask->env->keys), subject, text);
+    hidden_put(sw_keyring_oldest(ask->env->keys), subject, text);
     *ret_hidden = sw_slice_of(text, SW_SUBJECT_NAME_BYTES);
     return SW_OK;
 }

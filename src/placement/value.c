@@ -13,9 +13,15 @@
 #define ARENA_KEPT_BYTES 4096 /* for what follows: the commit, cookies, lines */
 
 /* Of a route; a sealed value must still fit into a record. */
-static size_t value_bytes_max(const struct sw_config_route *route)
+static size_t value_bytes_max(const struct sw_ask *ask)
 {
+    const struct sw_config_route *route = ask->routed->route;
+
     _Static_assert(SW_STORE_VALUE_BYTES_MAX > SW_SEAL_BYTES, "something can be sealed");
+    if (route->placement == SW_PLACE_SEALED && !ask->move.session &&
+        route->sealed.oversize == SW_OVERSIZE_REFUSE) {
+        return SW_SEALED_BYTES_MAX; /* more fits into no cookie */
+    }
     return SW_MIN((size_t)route->session.max_bytes,
                   (size_t)SW_STORE_VALUE_BYTES_MAX - (route->session.encrypt ? SW_SEAL_BYTES : 0));
 }
@@ -28,12 +34,17 @@ static bool arena_has(const struct sw_ask *ask, size_t bytes)
            a->size - a->used - ARENA_KEPT_BYTES >= bytes;
 }
 
+static size_t inline_bytes(const struct sw_config_route *route)
+{
+    return route->placement == SW_PLACE_SEALED ? SW_SEALED_BYTES_MAX : route->session.inline_bytes;
+}
+
 /* For a value of up to n bytes. NULL: SW_E_LARGE_FULL. */
 static char *value_room(struct sw_ask *ask, size_t n, bool large)
 {
     char *block;
 
-    if (!large && n <= ask->routed->route->session.inline_bytes &&
+    if (!large && n <= inline_bytes(ask->routed->route) &&
         arena_has(ask, n + SW_SEAL_BYTES)) {
         block = sw_arena_bytes(ask->arena, n + SW_SEAL_BYTES);
         SW_ASSERT(block != NULL);
@@ -72,7 +83,7 @@ static size_t escaped_bytes(struct sw_slice text)
 enum sw_err sw_place__compact(struct sw_ask *ask, struct sw_slice text, bool large,
                               struct sw_slice *ret_value)
 {
-    size_t cap = SW_MIN(escaped_bytes(text), value_bytes_max(ask->routed->route));
+    size_t cap = SW_MIN(escaped_bytes(text), value_bytes_max(ask));
     char *room = value_room(ask, cap, large);
     struct sw_out out;
 
@@ -126,7 +137,7 @@ static enum sw_err merge_into(struct sw_ask *ask, struct sw_slice base, struct s
 enum sw_err sw_place__merge(struct sw_ask *ask, struct sw_slice base, struct sw_slice patch,
                             bool large, struct sw_slice *ret_value)
 {
-    size_t cap = SW_MIN(base.len + escaped_bytes(patch), value_bytes_max(ask->routed->route));
+    size_t cap = SW_MIN(base.len + escaped_bytes(patch), value_bytes_max(ask));
     char *room = value_room(ask, cap, large);
     struct sw_out out;
     enum sw_err err;

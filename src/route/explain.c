@@ -12,6 +12,10 @@ static const char *placement_name(enum sw_placement_kind kind)
         return "sticky";
     case SW_PLACE_SESSION:
         return "session";
+    case SW_PLACE_TOKEN:
+        return "token";
+    case SW_PLACE_SEALED:
+        return "sealed";
     case SW_PLACE_COUNT:
         break;
     }
@@ -134,6 +138,10 @@ static void answer(struct sw_out *out, const struct sw_routed *routed,
 
     sw_out_printf(out, "app %.*s, state %s", SW_SARG(apps[c->app].name),
                   placement_name(c->placement));
+    if (c->token.on) {
+        sw_out_printf(out, ", %s of %.*s", c->token.required ? "with a token" : "perhaps a token",
+                      SW_SARG(c->token.issuer));
+    }
     if (c->strip.len > 0) {
         sw_out_printf(out, ", %.*s is cut off", SW_SARG(c->strip));
     }

@@ -75,6 +75,7 @@ static uint32_t *root_of(struct sw_routes *r, const struct sw_one *one)
     }
     host = host_slot(r, one->host);
     host->name = one->host;
+    r->has_host = true;
     r->has_wild = r->has_wild || one->host_kind == SW_HOST_WILD;
     return one->host_kind == SW_HOST_WILD ? &host->wild : &host->exact;
 }
@@ -423,7 +424,7 @@ struct sw_routed sw_route_match(const struct sw_routes *r, const struct sw_head 
     if (s.path.len == 0 || s.path.ptr[0] != '/') {
         return routed;
     }
-    by_host(&s, sw_pattern__host(head->host, buf));
+    by_host(&s, r->has_host ? sw_pattern__host(head->host, buf) : (struct sw_slice){NULL, 0});
     if (s.best != NONE) {
         routed.err = SW_OK;
         routed.route = r->ones[s.best].config;

@@ -62,7 +62,7 @@ struct sw_routes {
     /* host -> root node, likewise; "*." hosts by what follows */
     struct sw_route_host *hosts;
     uint32_t host_mask;
-    bool has_wild;
+    bool has_host, has_wild; /* does any route name a host; with a star? */
     uint32_t any_root; /* 0: no route without host */
 
     struct sw_slice method_names[64];

@@ -10,6 +10,7 @@
 #include "store/journal_priv.h"
 
 #include <errno.h>
+#include <sys/prctl.h>
 
 #define SYNC_EVERY_NS   SW_NS_PER_S
 #define COMPACT_PACE_NS (5 * SW_NS_PER_MS) /* between two steps of compaction when nobody waits */
@@ -30,7 +31,7 @@ static struct commit_wait *wait_of(struct sw_store_commit *op)
 /* What an asker is told of an errno. */
 static enum sw_err commit_err(int error)
 {
-    enum sw_err err = sw_journal__err(error);
+    enum sw_err err = sw_store__errno(error);
 
     return err == SW_E_PERMISSION ? SW_E_STORE_IO : err;
 }
@@ -123,7 +124,7 @@ static void answer(struct journal_store *s, struct sw_store_commit *op, uint64_t
 static void batch_commit(struct journal_store *s, size_t count)
 {
     enum sw_err err = commit_err(batch_try(s, count));
-    uint64_t now_ns = sw_journal__clock_ns(CLOCK_MONOTONIC);
+    uint64_t now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
 
     for (size_t i = 0; i < count; i++) {
         struct sw_store_commit *op = s->batch.ops[i];
@@ -196,11 +197,7 @@ static void tick(struct journal_store *s, uint64_t now_ns)
     if (sw_journal__log_repair(&s->log) != 0) {
         return; /* the next commit tries again, or the next tick */
     }
-    while (s->log.next_bytes < JOURNAL_SEGMENT_BYTES_MAX &&
-           s->log.next_bytes < live / JOURNAL_SEGMENT_SHARE) {
-        s->log.next_bytes *= 2;
-        sw_journal__keeper_ask(&s->log.keeper, s->log.next_bytes);
-    }
+    sw_journal__log_grow(&s->log, live);
     sw_journal__collect(s);
     sync_if_due(s, now_ns);
     sw_journal__log_trim(&s->log);
@@ -212,8 +209,9 @@ void *sw_journal__committer(void *arg)
     struct journal_store *s = arg;
     bool stop = false, compacting = false;
 
+    prctl(PR_SET_NAME, "store");
     while (!stop) {
-        uint64_t now_ns = sw_journal__clock_ns(CLOCK_MONOTONIC), until_ns;
+        uint64_t now_ns = sw_store__clock_ns(CLOCK_MONOTONIC), until_ns;
         size_t count;
 
         until_ns = s->tick_ns + JOURNAL_TICK_NS;
@@ -228,7 +226,7 @@ void *sw_journal__committer(void *arg)
         } else if (!stop) {
             compacting = sw_journal__compact(s, 0, true);
         }
-        now_ns = sw_journal__clock_ns(CLOCK_MONOTONIC);
+        now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
         if (now_ns - s->tick_ns >= JOURNAL_TICK_NS) {
             tick(s, now_ns);
         }
@@ -253,7 +251,7 @@ void sw_journal__commit(struct sw_store *store, struct sw_store_commit *op)
     struct commit_wait *w = wait_of(op);
     bool full, asleep = false;
 
-    op->queued_ns = sw_journal__clock_ns(CLOCK_MONOTONIC);
+    op->queued_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     w->post = (struct sw_post){NULL, on_answer, op};
     w->next = NULL;
     pthread_mutex_lock(&s->lock);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define FILL_BYTES (1u << 20) /* at a time */
@@ -58,6 +59,7 @@ static void *keeper(void *arg)
 {
     struct journal_keeper *k = arg;
 
+    prctl(PR_SET_NAME, "store-keeper");
     pthread_mutex_lock(&k->lock);
     while (!k->stop || k->remove_from < k->remove_end) {
         uint64_t from = k->remove_from, end = k->remove_end, bytes = k->want_bytes;
@@ -72,7 +74,7 @@ static void *keeper(void *arg)
 
             k->fd = -1;
             pthread_mutex_unlock(&k->lock);
-            sw_journal__fd_close(&old); /* it was too small */
+            sw_store__fd_close(&old); /* it was too small */
             error = spare_make(k, bytes, &fd);
             pthread_mutex_lock(&k->lock);
             k->fd = fd;

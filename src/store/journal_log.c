@@ -112,7 +112,7 @@ static struct journal_header header_next(struct journal_log *l, uint64_t number,
         .first_seq = first_seq,
         .oldest = l->segment_count > 0 ? l->segments[0].header.number : number,
         .file_bytes = file_bytes,
-        .made_unix_s = (int64_t)(sw_journal__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S),
+        .made_unix_s = (int64_t)(sw_store__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S),
         .mark = (uint32_t)sw_rng_u64(&l->rng) | 1,
     };
 
@@ -149,7 +149,7 @@ static uint64_t file_bytes_min(uint64_t bytes)
 static int segment_begin(struct journal_log *l, uint64_t first_seq, uint64_t bytes_min,
                          const struct carry *carry, bool replace)
 {
-    uint64_t now_ns = sw_journal__clock_ns(CLOCK_MONOTONIC);
+    uint64_t now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     struct journal_segment seg = {0};
     uint64_t file_bytes, number = 1;
     int error, fd;
@@ -190,7 +190,7 @@ static int segment_begin(struct journal_log *l, uint64_t first_seq, uint64_t byt
         l->next_bytes < JOURNAL_SEGMENT_BYTES_FAST) {
         l->next_bytes *= 2;
     }
-    sw_journal__fd_close(&l->fd);
+    sw_store__fd_close(&l->fd);
     l->fd = fd;
     l->segment_ns = now_ns;
     l->at = JOURNAL_HEADER_BYTES + carry->len;
@@ -383,6 +383,15 @@ int sw_journal__log_prepare(struct journal_log *l, uint64_t bytes, bool wait)
                : sw_journal__keeper_look(&l->keeper, file_bytes_min(bytes), l->next_bytes, wait);
 }
 
+void sw_journal__log_grow(struct journal_log *l, uint64_t live)
+{
+    while (l->next_bytes < JOURNAL_SEGMENT_BYTES_MAX &&
+           l->next_bytes < live / JOURNAL_SEGMENT_SHARE) {
+        l->next_bytes *= 2;
+        sw_journal__keeper_ask(&l->keeper, l->next_bytes);
+    }
+}
+
 /* ---- after an error -------------------------------------------------------------------------- */
 
 void sw_journal__log_fail(struct journal_log *l)
@@ -514,7 +523,7 @@ void sw_journal__log_close(struct journal_log *l)
         (void)!fdatasync(l->fd); /* a last attempt for what was acknowledged without a sync */
     }
     sw_journal__keeper_stop(&l->keeper);
-    sw_journal__fd_close(&l->fd);
+    sw_store__fd_close(&l->fd);
     l->fd = -1;
     free(sw_take(&l->segments));
     free(sw_take(&l->buffer));

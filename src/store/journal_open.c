@@ -55,12 +55,12 @@ static void journal_stats(struct sw_store *store, struct sw_store_stats *st)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static void journal_free(struct journal_store *s)
+void sw_journal__free(struct journal_store *s)
 {
     sw_journal__log_close(&s->log);
     sw_journal__table_fini(&s->table);
-    sw_journal__fd_close(&s->folder_fd);
-    sw_journal__fd_close(&s->lock_fd); /* the lock goes with it */
+    sw_store__fd_close(&s->folder_fd);
+    sw_store__fd_close(&s->lock_fd); /* the lock goes with it */
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->wake);
     s->base.magic = 0;
@@ -79,7 +79,7 @@ static void journal_close(struct sw_store *store)
     rc = pthread_join(s->thread, NULL);
     SW_ASSERT(rc == 0);
     SW_ASSERT(s->first == NULL);
-    journal_free(s);
+    sw_journal__free(s);
 }
 
 static const struct store_ops journal_ops = {
@@ -98,7 +98,7 @@ static const struct store_ops journal_ops = {
 static int last_sync(struct journal_store *s)
 {
     char name[JOURNAL_NAME_BYTES];
-    SW_CLEANUP(sw_journal__fd_close) int fd = -1;
+    SW_CLEANUP(sw_store__fd_close) int fd = -1;
 
     sw_journal__segment_name(name, log_segment(&s->log)->header.number);
     fd = openat(s->folder_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -120,12 +120,12 @@ static enum sw_err log_open(struct journal_store *s, const char **ret_why)
     }
     s->log.buffer = malloc(JOURNAL_BUFFER_BYTES);
     if (s->log.buffer == NULL) {
-        return sw_journal__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
+        return sw_store__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
     }
     error = sw_journal__keeper_start(&s->log.keeper, s->folder_fd);
     if (error != 0) {
-        return sw_journal__refuse(SW_E_SYSTEM, ret_why, "store %s: no thread: %s", s->path,
-                                  strerror(error));
+        return sw_store__refuse(SW_E_SYSTEM, ret_why, "store %s: no thread: %s", s->path,
+                                strerror(error));
     }
     err = sw_journal__replay(s, &last_empty, ret_why);
     if (err != SW_OK) {
@@ -138,9 +138,9 @@ static enum sw_err log_open(struct journal_store *s, const char **ret_why)
         error = sw_journal__log_start(&s->log, last_empty);
     }
     if (error != 0) {
-        return sw_journal__refuse(sw_journal__err(error), ret_why,
-                                  "store %s: no new segment can be made: %s; nothing was changed",
-                                  s->path, strerror(error));
+        return sw_store__refuse(sw_store__errno(error), ret_why,
+                                "store %s: no new segment can be made: %s; nothing was changed",
+                                s->path, strerror(error));
     }
     s->table.due.moved = true;
     sw_journal__due_publish(s);
@@ -153,15 +153,15 @@ static enum sw_err thread_start(struct journal_store *s, const char **ret_why)
     int rc;
 
     s->last = &s->first;
-    s->tick_ns = sw_journal__clock_ns(CLOCK_MONOTONIC);
+    s->tick_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     s->sync_ns = s->tick_ns;
     sigfillset(&all); /* no signal is handled there; SIGXFSZ becomes the error EFBIG */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     rc = pthread_create(&s->thread, NULL, sw_journal__committer, s);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return rc == 0 ? SW_OK
-                   : sw_journal__refuse(SW_E_SYSTEM, ret_why, "store %s: no thread: %s", s->path,
-                                        strerror(rc));
+                   : sw_store__refuse(SW_E_SYSTEM, ret_why, "store %s: no thread: %s", s->path,
+                                      strerror(rc));
 }
 
 static struct journal_store *journal_new(const struct sw_store_options *opt, uint64_t seed)
@@ -194,8 +194,8 @@ static struct journal_store *journal_new(const struct sw_store_options *opt, uin
     return s;
 }
 
-enum sw_err sw_store_open_journal(const struct sw_store_options *opt, struct sw_store **ret_store,
-                                  const char **ret_why)
+enum sw_err sw_journal__open_bare(const struct sw_store_options *opt, bool make,
+                                  struct journal_store **ret_store, const char **ret_why)
 {
     struct journal_store *s;
     uint64_t seed;
@@ -206,23 +206,38 @@ enum sw_err sw_store_open_journal(const struct sw_store_options *opt, struct sw_
     pthread_once(&fork_once, fork_watch);
     s = journal_new(opt, seed);
     if (s == NULL) {
-        return sw_journal__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
+        return sw_store__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
     }
-    err = sw_journal__folder_open(opt->path, &s->folder_fd, ret_why);
+    err = sw_store__folder_open(opt->path, STORE_FILES_JOURNAL, make, &s->folder_fd, ret_why);
     if (err == SW_OK) {
-        err = sw_journal__lock_take(opt->path, s->folder_fd, &s->lock_fd, ret_why);
+        err = sw_store__lock_take(opt->path, s->folder_fd, &s->lock_fd, ret_why);
     }
     if (err == SW_OK) {
         err = log_open(s, ret_why);
     }
-    if (err == SW_OK) {
-        err = thread_start(s, ret_why);
-    }
     if (err != SW_OK) {
-        journal_free(s);
+        sw_journal__free(s);
         return err;
     }
     s->opt.path = (struct sw_slice){NULL, 0}; /* was the caller's */
+    *ret_store = s;
+    return SW_OK;
+}
+
+enum sw_err sw_store_open_journal(const struct sw_store_options *opt, struct sw_store **ret_store,
+                                  const char **ret_why)
+{
+    struct journal_store *s;
+    enum sw_err err = sw_journal__open_bare(opt, true, &s, ret_why);
+
+    if (err != SW_OK) {
+        return err;
+    }
+    err = thread_start(s, ret_why);
+    if (err != SW_OK) {
+        sw_journal__free(s);
+        return err;
+    }
     *ret_store = &s->base;
     return SW_OK;
 }

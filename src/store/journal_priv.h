@@ -2,7 +2,8 @@
  *
  *   journal_crc.c      CRC32C
  *   journal_format.c   bytes of the log: headers of segments, frames, records
- *   journal_file.c     the folder, its lock, which segments there are
+ *   journal_file.c     which segments there are; reads and writes of many bytes
+ *   journal_segment.c  a segment read and checked: where its frames end, and what is damage
  *   journal_list.c     an ordered set (the indexes are made of it)
  *   journal_table.c    records in memory, sharded
  *   journal_index.c    the indexes of subjects and of what is due, and the cut-offs
@@ -14,6 +15,9 @@
  *   journal_replay.c   the log read at start
  *   journal_read.c     load, scans, what is due
  *   journal_open.c     sw_store_open_journal, sw_store_close
+ *   journal_source.c   one moment of a journal, for commands: beside a gateway too
+ *   journal_check.c    sw_store_journal_check
+ *   journal_copy.c     sw_store_journal_backup, sw_store_journal_compact
  *
  * Flow of a load: inline on the worker; a shard's lock, held for the look-up and a copy of at most
  * JOURNAL_COPY_MAX bytes. Of a commit: worker -> queue -> committer: planned against the table and
@@ -48,7 +52,6 @@
 #define JOURNAL_SHARDS             256u /* of the table: by the first byte of the key */
 #define JOURNAL_SUBJECT_SHARDS     64u
 #define JOURNAL_COPY_MAX           4096u /* a longer value is copied without the lock */
-#define JOURNAL_PATH_BYTES_MAX     4096
 #define JOURNAL_BATCH_MAX          1024u
 #define JOURNAL_BATCH_BYTES_MAX    (16u << 20)
 #define JOURNAL_STAGES_MAX         (JOURNAL_BATCH_MAX * SW_COMMIT_WRITES_MAX)
@@ -325,17 +328,6 @@ uint32_t sw_journal__frame_crc(const struct journal_frame *f);
 
 /* ---- journal_file.c -------------------------------------------------------------------------- */
 
-/* An errno. */
-enum sw_err sw_journal__err(int error);
-uint64_t sw_journal__clock_ns(clockid_t id);
-/* *ret_why: what was printed; returns err. */
-enum sw_err sw_journal__refuse(enum sw_err err, const char **ret_why, const char *fmt, ...)
-    SW_PRINTF(3, 4);
-void sw_journal__fd_close(int *fd);
-SW_MUST enum sw_err sw_journal__folder_open(struct sw_slice folder, int *ret_fd,
-                                            const char **ret_why);
-SW_MUST enum sw_err sw_journal__lock_take(struct sw_slice folder, int folder_fd, int *ret_fd,
-                                          const char **ret_why);
 /* A segment that is there. */
 struct journal_segment {
     struct journal_header header;
@@ -347,9 +339,45 @@ struct journal_segment {
 SW_MUST enum sw_err sw_journal__segments_list(struct sw_slice folder, int folder_fd,
                                               struct journal_segment **ret_segments,
                                               size_t *ret_count, const char **ret_why);
+/* A segment, to be read. */
+SW_MUST enum sw_err sw_journal__segment_open(const char *folder, int folder_fd, uint64_t number,
+                                             int *ret_fd, const char **ret_why);
 /* All bytes or an errno. */
 SW_MUST int sw_journal__write_all(int fd, struct iovec *iov, int count, uint64_t at);
 SW_MUST int sw_journal__read_all(int fd, void *to, size_t len, uint64_t at);
+
+/* ---- journal_segment.c ----------------------------------------------------------------------- */
+
+/* A segment in memory; zeroed before its first use, and used again for others. */
+struct journal_loaded {
+    char *bytes;
+    size_t cap;
+    const struct journal_segment *seg;
+    size_t end;          /* of its frames that count */
+    uint64_t first, seq; /* of the first and the last one */
+    uint64_t trim;       /* the largest TRIM in it; 0: none */
+    bool any;            /* there are frames other than END */
+    bool closed;         /* the last one is END */
+};
+void sw_journal__loaded_fini(struct journal_loaded *ld);
+/* Reads a segment whose frames before number `limit` count (UINT64_MAX: it is the last one).
+ * SW_E_STORE_CORRUPT: not all of them are whole; those up to ld->end are. */
+SW_MUST enum sw_err sw_journal__segment_load(const char *folder, int fd,
+                                             const struct journal_segment *seg, uint64_t limit,
+                                             struct journal_loaded *ld, const char **ret_why);
+/* The first whole frame from `at` on with a number above `seq`; false: there is none. */
+SW_MUST bool sw_journal__segment_resume(const struct journal_loaded *ld, size_t at, uint64_t seq,
+                                        size_t *ret_at, struct journal_frame *ret_frame);
+/* Frames of segment i from here on are void. */
+uint64_t sw_journal__segments_limit(const struct journal_segment *segs, size_t count, size_t i);
+/* The segments from the oldest that is needed on: all there, of one store, with whole headers. */
+SW_MUST enum sw_err sw_journal__segments_check(const char *folder,
+                                               const struct journal_segment *segs, size_t count,
+                                               uint64_t oldest, size_t *ret_from,
+                                               const char **ret_why);
+/* SW_E_STORE_CORRUPT, with the place and what to do. */
+enum sw_err sw_journal__damaged(const char *folder, uint64_t number, uint64_t at, const char *what,
+                                const char **ret_why);
 
 /* ---- journal_keeper.c ------------------------------------------------------------------------ */
 
@@ -460,6 +488,8 @@ SW_MUST int sw_journal__log_repair(struct journal_log *l);
 /* Can so many bytes be appended without waiting for the disk's room; else by the keeper's answer
  * an errno. wait: waits for a segment that is being made. */
 SW_MUST int sw_journal__log_prepare(struct journal_log *l, uint64_t bytes, bool wait);
+/* So much is live: the next segments are a good part of it. */
+void sw_journal__log_grow(struct journal_log *l, uint64_t live);
 /* The segments before the TRIM that is under way are removed, if it is durable by now. */
 void sw_journal__log_trim(struct journal_log *l);
 /* The last frame, synced, and the file cut behind it; then closes. */
@@ -525,6 +555,7 @@ struct journal_sweep {
     } moved[JOURNAL_MOVED_MAX];
     size_t moved_count;
     uint64_t moved_bytes;
+    size_t lacks_bytes; /* there was no segment to which a frame of so many bytes could go */
     /* Cut-offs whose states are to be taken away. */
     struct journal_cursor look;
     struct sw_store_key look_key; /* behind this state of the cut-off that comes next */
@@ -535,7 +566,7 @@ struct journal_sweep {
 struct journal_store {
     struct sw_store base;
     struct sw_store_options opt;
-    char path[JOURNAL_PATH_BYTES_MAX]; /* of the folder */
+    char path[STORE_PATH_BYTES_MAX]; /* of the folder */
     int folder_fd, lock_fd;
     unsigned forks; /* fork generation at open */
     struct journal_table table;
@@ -567,6 +598,8 @@ void sw_journal__commit(struct sw_store *store, struct sw_store_commit *op);
 /* Copies forward, if the log is longer than it should be. written: bytes that commits appended
  * since the last time. Nothing is synced. True: there is more to do. */
 bool sw_journal__compact(struct journal_store *s, uint64_t written, bool idle);
+/* All of the log at once, waiting for the disk; for a store without a committer. 0, or an errno. */
+SW_MUST int sw_journal__compact_all(struct journal_store *s);
 /* What expired, and what was cut off long ago, goes. Every JOURNAL_TICK_NS. */
 void sw_journal__collect(struct journal_store *s);
 #define JOURNAL_TICK_NS (100 * SW_NS_PER_MS)
@@ -587,5 +620,35 @@ int64_t sw_journal__cutoff(struct sw_store *store, struct sw_slice subject);
  * segment, it may be made anew. */
 SW_MUST enum sw_err sw_journal__replay(struct journal_store *s, bool *ret_last_empty,
                                        const char **ret_why);
+
+/* A store without its committer: the caller is in its place. make: the folder, when it is not
+ * there. */
+SW_MUST enum sw_err sw_journal__open_bare(const struct sw_store_options *opt, bool make,
+                                          struct journal_store **ret_store, const char **ret_why);
+/* Closes the log. No committer runs (any more). */
+void sw_journal__free(struct journal_store *s);
+
+/* ---- journal_source.c, for commands ---------------------------------------------------------- */
+
+/* The segments as they were at one moment. */
+struct journal_source {
+    char path[STORE_PATH_BYTES_MAX];
+    int folder_fd;
+    struct journal_segment *segs; /* all that are there, oldest first */
+    int *fds;
+    size_t count;
+    size_t from;                /* the first one that is needed; when nothing is damaged */
+    uint64_t oldest;            /* its number, as the newest segment says */
+    struct journal_loaded last; /* the newest one; its last frame is the moment */
+    enum sw_err last_err;       /* SW_OK, or SW_E_STORE_CORRUPT */
+    enum sw_err damage;         /* the same of all that was looked at: is a segment missing? */
+    char damage_text[1024];
+};
+/* SW_E_NOT_FOUND: there is no journal. To be closed on errors too. */
+SW_MUST enum sw_err sw_journal__source_open(struct journal_source *x, struct sw_slice folder,
+                                            const char **ret_why);
+void sw_journal__source_close(struct journal_source *x);
+/* On the disk. */
+uint64_t sw_journal__source_bytes(const struct journal_source *x);
 
 #endif

@@ -5,16 +5,6 @@
  * The opening thread reads one segment after the other into memory and checks it; meanwhile the
  * helpers bring what the segment before it holds into the table, each for shards of its own: so
  * each record's frames are seen in their order, and no lock is needed.
- *
- * What is damage. A frame is whole if its mark, its length, its sum and its records are right, and
- * its number is the next. In a segment that has a later one all frames must be whole up to the one
- * with which the later one begins; what stands behind these is void. In the last segment the frames
- * end somewhere: there a crash may have torn what was being written, and nothing of that was
- * acknowledged as durable. But each frame tells which frame was known to be durable when it was
- * written. If a whole frame stands further behind and says that one was durable which cannot be
- * read, then it is no torn end but damage: SW_E_STORE_CORRUPT, with the place, and nothing is
- * changed. (Damage to the very last frames before a crash looks as a torn end does: no later frame
- * speaks for them. After an orderly close the last frame is END, and speaks for all.)
  */
 #include "store/journal_priv.h"
 
@@ -24,20 +14,6 @@
 
 #define HELPERS_MAX 8u
 #define TELL_NS     (2 * SW_NS_PER_S)
-#define REMEDY      "restore the folder from a backup, or move it away to begin with an empty store"
-
-/* A segment in memory. */
-struct loaded {
-    char *bytes;
-    size_t cap;
-    const struct journal_segment *seg;
-    uint32_t number;
-    size_t end;          /* of its frames that count */
-    uint64_t first, seq; /* of the first and the last one */
-    uint64_t trim;       /* the largest TRIM in it; 0: none */
-    bool any;            /* there are frames other than END */
-    bool closed;         /* the last one is END */
-};
 
 struct replay {
     struct journal_store *s;
@@ -48,7 +24,7 @@ struct replay {
     size_t helpers;
     bool finish; /* the last turn: expired records go, the indexes are made */
     bool stop;
-    const struct loaded *load;
+    const struct journal_loaded *load;
     _Atomic bool no_memory;
     _Atomic uint64_t applied;
 };
@@ -60,105 +36,6 @@ struct helper {
     struct sw_rng rng;
 };
 
-/* ---- reading and checking -------------------------------------------------------------------- */
-
-static enum sw_err damaged(const struct journal_store *s, const struct journal_segment *seg,
-                           uint64_t at, const char *what, const char **ret_why)
-{
-    char name[JOURNAL_NAME_BYTES];
-
-    sw_journal__segment_name(name, seg->header.number);
-    return sw_journal__refuse(SW_E_STORE_CORRUPT, ret_why,
-                              "store %s/%s: %s at byte %llu; nothing was changed; " REMEDY, s->path,
-                              name, what, (unsigned long long)at);
-}
-
-/* Does a whole frame behind `at` say that frame `seq` was durable? */
-static bool was_durable(const struct loaded *ld, size_t at, uint64_t seq)
-{
-    size_t len = (size_t)ld->seg->file_bytes;
-
-    for (at = journal_padded(at); at + JOURNAL_FRAME_HEAD <= len; at += JOURNAL_ALIGN) {
-        struct journal_frame f;
-        uint32_t mark;
-
-        memcpy(&mark, ld->bytes + at, sizeof(mark));
-        /* zeros pass quickly; the mark is random, so that a value cannot hold many of it */
-        if (mark != 0 &&
-            sw_journal__frame_read(ld->bytes + at, len - at, ld->seg->header.mark, &f) &&
-            f.seq > seq && f.durable >= seq) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Reads a segment whose frames before number `limit` count (UINT64_MAX: it is the last one). */
-static enum sw_err load_segment(struct journal_store *s, const struct journal_segment *seg,
-                                uint64_t limit, struct loaded *ld, const char **ret_why)
-{
-    size_t len = (size_t)seg->file_bytes, at = JOURNAL_HEADER_BYTES;
-    char name[JOURNAL_NAME_BYTES];
-    SW_CLEANUP(sw_journal__fd_close) int fd = -1;
-    int error;
-
-    sw_journal__segment_name(name, seg->header.number);
-    if (len > ld->cap) {
-        free(ld->bytes);
-        ld->cap = 0;
-        ld->bytes = malloc(len);
-        if (ld->bytes == NULL) {
-            return sw_journal__refuse(SW_E_NO_MEMORY, ret_why, "store %s: no memory", s->path);
-        }
-        ld->cap = len;
-    }
-    fd = openat(s->folder_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    error = fd < 0 ? errno : sw_journal__read_all(fd, ld->bytes, len, 0);
-    if (error != 0) {
-        return sw_journal__refuse(sw_journal__err(error), ret_why, "store %s/%s: %s", s->path, name,
-                                  strerror(error));
-    }
-    ld->seg = seg;
-    ld->number = (uint32_t)seg->header.number;
-    ld->first = seg->header.first_seq;
-    ld->seq = ld->first - 1;
-    ld->trim = 0;
-    ld->any = false;
-    ld->closed = false;
-    while (ld->seq + 1 < limit) {
-        struct journal_frame f;
-        struct journal_entry e;
-        size_t in = at + JOURNAL_FRAME_HEAD;
-
-        if (!sw_journal__frame_read(ld->bytes + at, len - at, seg->header.mark, &f) ||
-            f.seq != ld->seq + 1) {
-            break;
-        }
-        ld->closed = false;
-        for (uint32_t i = 0; i < f.count; i++, in += e.bytes) {
-            if (!sw_journal__entry_read(ld->bytes + in, at + f.bytes - in, &e)) {
-                SW_UNREACHABLE(); /* frame_read read them all */
-            }
-            ld->trim = e.type == JOURNAL_TRIM ? SW_MAX(ld->trim, e.oldest) : ld->trim;
-            ld->any |= e.type != JOURNAL_END;
-            ld->closed = e.type == JOURNAL_END;
-        }
-        ld->seq = f.seq;
-        at += f.bytes;
-    }
-    ld->end = at;
-    if (limit != UINT64_MAX) {
-        return ld->seq + 1 == limit ? SW_OK : damaged(s, seg, at, "damaged", ret_why);
-    }
-    if (was_durable(ld, at, ld->seq + 1)) {
-        return damaged(s, seg, at, "damaged", ret_why);
-    }
-    if (len < seg->header.file_bytes && !ld->closed) {
-        return damaged(s, seg, len, "the file is cut", ret_why);
-    }
-    return SW_OK;
-}
-
 /* ---- the helpers ----------------------------------------------------------------------------- */
 
 static bool mine(const struct helper *h, const struct sw_store_key *key)
@@ -166,7 +43,8 @@ static bool mine(const struct helper *h, const struct sw_store_key *key)
     return key->bytes[0] % h->rp->helpers == h->index;
 }
 
-static void entry_apply(struct helper *h, const struct loaded *ld, const struct journal_entry *e)
+static void entry_apply(struct helper *h, const struct journal_loaded *ld,
+                        const struct journal_entry *e)
 {
     struct journal_table *t = &h->rp->s->table;
     struct journal_shard *sh = shard_of(t, &e->key);
@@ -183,7 +61,7 @@ static void entry_apply(struct helper *h, const struct loaded *ld, const struct 
             }
             return;
         }
-        r->segment = ld->number;
+        r->segment = (uint32_t)ld->seg->header.number;
         r = sw_journal__replace_bare(sh, hash, r);
         if (r != NULL) {
             sw_journal__record_unref(r);
@@ -212,7 +90,8 @@ static void cutoff_free(struct journal_node **n)
     sw_journal__cutoff_free(*n);
 }
 
-static void cutoff_apply(struct helper *h, const struct loaded *ld, const struct journal_entry *e)
+static void cutoff_apply(struct helper *h, const struct journal_loaded *ld,
+                         const struct journal_entry *e)
 {
     SW_CLEANUP(cutoff_free)
     struct journal_node *fresh = sw_journal__cutoff_new(e->record.subject, &h->rng);
@@ -221,11 +100,12 @@ static void cutoff_apply(struct helper *h, const struct loaded *ld, const struct
         atomic_store(&h->rp->no_memory, true);
         return;
     }
-    sw_journal__cutoff_set(&h->rp->s->table, e->record.subject, &e->cutoff, ld->number, &fresh);
+    sw_journal__cutoff_set(&h->rp->s->table, e->record.subject, &e->cutoff,
+                           (uint32_t)ld->seg->header.number, &fresh);
 }
 
 /* All frames of the segment, for this helper's shards. */
-static void segment_apply(struct helper *h, const struct loaded *ld)
+static void segment_apply(struct helper *h, const struct journal_loaded *ld)
 {
     size_t at = JOURNAL_HEADER_BYTES;
     uint64_t applied = 0;
@@ -260,7 +140,7 @@ static void segment_apply(struct helper *h, const struct loaded *ld)
 static void shards_finish(struct helper *h)
 {
     struct journal_store *s = h->rp->s;
-    int64_t now = (int64_t)(sw_journal__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S);
+    int64_t now = (int64_t)(sw_store__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S);
 
     for (size_t i = h->index; i < JOURNAL_SHARDS; i += h->rp->helpers) {
         struct journal_shard *sh = &s->table.shards[i];
@@ -322,7 +202,7 @@ static void helpers_wait(struct replay *rp)
 }
 
 /* ld: NULL for the last turn. They have finished the turn before. */
-static void helpers_go(struct replay *rp, const struct loaded *ld)
+static void helpers_go(struct replay *rp, const struct journal_loaded *ld)
 {
     pthread_mutex_lock(&rp->lock);
     rp->load = ld;
@@ -333,61 +213,22 @@ static void helpers_go(struct replay *rp, const struct loaded *ld)
     pthread_mutex_unlock(&rp->lock);
 }
 
-/* ---- which segments -------------------------------------------------------------------------- */
-
-/* Frames of segment i from here on are void. */
-static uint64_t limit_of(const struct journal_segment *segs, size_t count, size_t i)
-{
-    uint64_t limit = UINT64_MAX;
-
-    for (size_t j = i + 1; j < count; j++) {
-        limit = SW_MIN(limit, segs[j].header.first_seq);
-    }
-    return limit;
-}
-
-/* The segments from the oldest that is needed on: all there, of one store, with whole headers. */
-static enum sw_err segments_check(struct journal_store *s, const struct journal_segment *segs,
-                                  size_t count, uint64_t oldest, size_t *ret_from,
-                                  const char **ret_why)
-{
-    const struct journal_segment *last = &segs[count - 1];
-    uint64_t expected = oldest;
-    char name[JOURNAL_NAME_BYTES];
-    size_t from = 0;
-
-    while (from < count && segs[from].header.number < oldest) {
-        from++; /* it was on its way out */
-    }
-    *ret_from = from;
-    for (size_t i = from; i < count; i++, expected++) {
-        if (segs[i].header.number != expected) {
-            sw_journal__segment_name(name, expected);
-            return sw_journal__refuse(
-                SW_E_STORE_CORRUPT, ret_why,
-                "store %s/%s: this segment is missing; nothing was changed; " REMEDY, s->path,
-                name);
-        }
-        if (segs[i].err != SW_OK) {
-            return damaged(s, &segs[i], 0, "the head is damaged", ret_why);
-        }
-        if (memcmp(segs[i].header.id, last->header.id, sizeof(last->header.id)) != 0) {
-            sw_journal__segment_name(name, expected);
-            return sw_journal__refuse(SW_E_STORE_CORRUPT, ret_why,
-                                      "store %s/%s: this segment is of another store; nothing was "
-                                      "changed; " REMEDY,
-                                      s->path, name);
-        }
-    }
-    return SW_OK;
-}
-
 /* ---- the replay ------------------------------------------------------------------------------ */
+
+static enum sw_err segment_load(struct journal_store *s, const struct journal_segment *seg,
+                                uint64_t limit, struct journal_loaded *ld, const char **ret_why)
+{
+    SW_CLEANUP(sw_store__fd_close) int fd = -1;
+    enum sw_err err =
+        sw_journal__segment_open(s->path, s->folder_fd, seg->header.number, &fd, ret_why);
+
+    return err != SW_OK ? err : sw_journal__segment_load(s->path, fd, seg, limit, ld, ret_why);
+}
 
 static void tell(struct replay *rp, size_t read, size_t count, uint64_t *told_ns)
 {
     struct journal_store *s = rp->s;
-    uint64_t now_ns = sw_journal__clock_ns(CLOCK_MONOTONIC);
+    uint64_t now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     char text[256];
 
     if (s->opt.tell == NULL || now_ns - *told_ns < TELL_NS) {
@@ -402,21 +243,22 @@ static void tell(struct replay *rp, size_t read, size_t count, uint64_t *told_ns
 
 /* All segments in their order. `last` was loaded before. */
 static enum sw_err segments_replay(struct replay *rp, struct journal_segment *segs, size_t count,
-                                   size_t from, struct loaded buffers[2], const char **ret_why)
+                                   size_t from, struct journal_loaded buffers[2],
+                                   const char **ret_why)
 {
     struct journal_store *s = rp->s;
-    uint64_t told_ns = sw_journal__clock_ns(CLOCK_MONOTONIC);
+    uint64_t told_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     enum sw_err err = SW_OK;
     size_t turn = 0;
 
     for (size_t i = from; i < count && err == SW_OK; i++) {
-        uint64_t limit = limit_of(segs, count, i);
-        struct loaded *ld = &buffers[turn % 2];
+        uint64_t limit = sw_journal__segments_limit(segs, count, i);
+        struct journal_loaded *ld = &buffers[turn % 2];
 
         if (limit <= segs[i].header.first_seq) {
             segs[i].used = JOURNAL_HEADER_BYTES; /* all of it is void */
         } else {
-            err = load_segment(s, &segs[i], limit, ld, ret_why);
+            err = segment_load(s, &segs[i], limit, ld, ret_why);
             helpers_wait(rp);
             if (err == SW_OK) {
                 segs[i].used = ld->end;
@@ -448,8 +290,8 @@ static enum sw_err helpers_start(struct replay *rp, struct helper *helpers, size
         }
     }
     return rp->helpers > 0 ? SW_OK
-                           : sw_journal__refuse(SW_E_SYSTEM, ret_why, "store %s: no thread: %s",
-                                                rp->s->path, strerror(errno));
+                           : sw_store__refuse(SW_E_SYSTEM, ret_why, "store %s: no thread: %s",
+                                              rp->s->path, strerror(errno));
 }
 
 static void helpers_stop(struct replay *rp, struct helper *helpers)
@@ -486,7 +328,7 @@ enum sw_err sw_journal__replay(struct journal_store *s, bool *ret_last_empty, co
 {
     struct replay rp = {.s = s};
     struct helper helpers[HELPERS_MAX];
-    struct loaded buffers[2] = {{0}};
+    struct journal_loaded buffers[2] = {{0}};
     struct journal_segment *segs = NULL;
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     size_t count = 0, from = 0, last_frames = 0;
@@ -503,13 +345,14 @@ enum sw_err sw_journal__replay(struct journal_store *s, bool *ret_last_empty, co
     pthread_cond_init(&rp.done, NULL);
     /* The last one first: it may hold a TRIM that says which are needed. */
     err = segs[count - 1].err != SW_OK
-              ? damaged(s, &segs[count - 1], 0, "the head is damaged", ret_why)
-              : load_segment(s, &segs[count - 1], UINT64_MAX, &buffers[0], ret_why);
+              ? sw_journal__damaged(s->path, segs[count - 1].header.number, 0,
+                                    "the head is damaged", ret_why)
+              : segment_load(s, &segs[count - 1], UINT64_MAX, &buffers[0], ret_why);
     if (err == SW_OK) {
         oldest = SW_MAX(segs[count - 1].header.oldest, buffers[0].trim);
         *ret_last_empty = !buffers[0].any;
         last_frames = (size_t)(buffers[0].seq + 1 - buffers[0].first);
-        err = segments_check(s, segs, count, oldest, &from, ret_why);
+        err = sw_journal__segments_check(s->path, segs, count, oldest, &from, ret_why);
     }
     if (err == SW_OK) {
         err = helpers_start(&rp, helpers, (size_t)SW_MIN(SW_MAX(cores, 1), (long)HELPERS_MAX),
@@ -519,8 +362,8 @@ enum sw_err sw_journal__replay(struct journal_store *s, bool *ret_last_empty, co
         err = segments_replay(&rp, segs, count, from, buffers, ret_why);
         helpers_stop(&rp, helpers);
         if (err == SW_OK && rp.no_memory) {
-            err = sw_journal__refuse(SW_E_NO_MEMORY, ret_why,
-                                     "store %s: no memory for the records it holds", s->path);
+            err = sw_store__refuse(SW_E_NO_MEMORY, ret_why,
+                                   "store %s: no memory for the records it holds", s->path);
         }
     }
     if (err == SW_OK) {
@@ -532,8 +375,8 @@ enum sw_err sw_journal__replay(struct journal_store *s, bool *ret_last_empty, co
     pthread_mutex_destroy(&rp.lock);
     pthread_cond_destroy(&rp.go);
     pthread_cond_destroy(&rp.done);
-    free(buffers[0].bytes);
-    free(buffers[1].bytes);
+    sw_journal__loaded_fini(&buffers[0]);
+    sw_journal__loaded_fini(&buffers[1]);
     free(segs);
     return err;
 }

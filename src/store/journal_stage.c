@@ -227,7 +227,7 @@ static void overlay_add(struct journal_batch *b, size_t from)
 int sw_journal__commit_make(struct journal_store *s, struct sw_store_commit *op)
 {
     struct store_now now = {op->now_unix_s,
-                            (int64_t)(sw_journal__clock_ns(CLOCK_REALTIME) / SW_NS_PER_MS)};
+                            (int64_t)(sw_store__clock_ns(CLOCK_REALTIME) / SW_NS_PER_MS)};
     struct journal_piece pieces[SW_COMMIT_WRITES_MAX];
     struct writing writing[SW_COMMIT_WRITES_MAX];
     struct journal_batch *b = &s->batch;

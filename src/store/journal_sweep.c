@@ -22,6 +22,8 @@
  */
 #include "store/journal_priv.h"
 
+#include <errno.h>
+
 #define LIVE_FACTOR   2u /* the log: so many times what is live, */
 #define SEGMENTS_FREE 4u /* ... and so many segments */
 #define SEGMENT_COUNT_MAX                                                                          \
@@ -42,7 +44,7 @@
 
 static int64_t wall_s(void)
 {
-    return (int64_t)(sw_journal__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S);
+    return (int64_t)(sw_store__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S);
 }
 
 static bool is_over(const struct journal_store *s, const struct journal_record *r, int64_t now)
@@ -94,8 +96,11 @@ static bool frame_move(struct journal_store *s, const struct journal_piece *piec
     struct journal_sweep *sw = &s->sweep;
     size_t bytes = sw_journal__frame_bytes(piece, 1);
 
-    if (sw->moved_count == JOURNAL_MOVED_MAX ||
-        sw_journal__log_prepare(&s->log, bytes, false) != 0) {
+    if (sw->moved_count == JOURNAL_MOVED_MAX) {
+        return false;
+    }
+    if (sw_journal__log_prepare(&s->log, bytes, false) != 0) {
+        sw->lacks_bytes = bytes;
         return false;
     }
     if (sw_journal__log_append(&s->log, piece, 1, ret_segment) != 0) {
@@ -314,6 +319,32 @@ bool sw_journal__compact(struct journal_store *s, uint64_t written, bool idle)
     return s->sweep.goal != 0;
 }
 
+int sw_journal__compact_all(struct journal_store *s)
+{
+    int error = 0;
+
+    s->sweep.goal = log_number(&s->log); /* begun by this start: nothing stands in it yet */
+    s->sweep.cutoffs = false;
+    cursor_set(s, 0);
+    while (s->sweep.goal != 0 && error == 0) {
+        s->sweep.lacks_bytes = 0;
+        round_step(s, SLOTS_URGENT, COPY_BYTES_IDLE);
+        if (s->log.health != JOURNAL_WELL) {
+            return EIO;
+        }
+        if (s->sweep.lacks_bytes > 0) { /* until the keeper has made it, or cannot */
+            error = sw_journal__log_prepare(&s->log, s->sweep.lacks_bytes, true);
+        }
+    }
+    if (error == 0) {
+        error = sw_journal__log_sync(&s->log);
+    }
+    if (error == 0) {
+        sw_journal__log_trim(&s->log);
+    }
+    return error;
+}
+
 /* ---- what is due, and cut-offs --------------------------------------------------------------- */
 
 /* Ended states must not stand in front of those that are due. */
@@ -433,7 +464,7 @@ static void cutoffs_collect(struct journal_store *s, int64_t now)
 void sw_journal__collect(struct journal_store *s)
 {
     struct journal_sweep *sw = &s->sweep;
-    uint64_t now_ns = sw_journal__clock_ns(CLOCK_REALTIME);
+    uint64_t now_ns = sw_store__clock_ns(CLOCK_REALTIME);
     uint64_t slots = sw->urgent ? SLOTS_URGENT : SLOTS_IDLE;
 
     if (!s->opt.expire || s->log.health != JOURNAL_WELL) {

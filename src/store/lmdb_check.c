@@ -461,7 +461,7 @@ static enum sw_err check_run(struct lmdb_child *child, void *arg, const char **r
         check_all(&c);
     }
     if (err == SW_OK && (c.bad || c.n->bad_records > 0 || c.n->bad_index > 0)) {
-        err = sw_lmdb__refuse(
+        err = sw_store__refuse(
             SW_E_STORE_CORRUPT, ret_why, "store %s: %s", c.x.s.path,
             !c.bad && c.n->bad_records == 0
                 ? "its indexes do not fit its records; stop the gateway and run `stateway store "

@@ -94,8 +94,8 @@ static enum sw_err child_died(int status, uint32_t said,
 
     if (sig != SIGSEGV && sig != SIGBUS && sig != SIGABRT && sig != SIGILL && sig != SIGFPE &&
         sig != SIGTRAP) {
-        return sw_lmdb__refuse(SW_E_SYSTEM, ret_why, "store: the reading process was ended (%s)",
-                               sig != 0 ? strsignal(sig) : "it exited");
+        return sw_store__refuse(SW_E_SYSTEM, ret_why, "store: the reading process was ended (%s)",
+                                sig != 0 ? strsignal(sig) : "it exited");
     }
     (void)snprintf(text, sizeof(text),
                    "reading it ended in a crash (%s): a page holds what no page can hold",
@@ -103,10 +103,10 @@ static enum sw_err child_died(int status, uint32_t said,
     if (said < LMDB_SAID_MAX) {
         complain(arg, text);
     }
-    return sw_lmdb__refuse(SW_E_STORE_CORRUPT, ret_why,
-                           "store: %s; restore it from a backup, or move it away to begin with an "
-                           "empty store",
-                           text);
+    return sw_store__refuse(SW_E_STORE_CORRUPT, ret_why,
+                            "store: %s; restore it from a backup, or move it away to begin with an "
+                            "empty store",
+                            text);
 }
 
 enum sw_err sw_lmdb__in_child(lmdb_child_fn *fn, void *arg,
@@ -120,11 +120,11 @@ enum sw_err sw_lmdb__in_child(lmdb_child_fn *fn, void *arg,
     pid_t pid;
 
     if (c == MAP_FAILED) {
-        return sw_lmdb__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
+        return sw_store__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
     }
     if (pipe2(fds, O_CLOEXEC) != 0) {
         munmap(c, sizeof(*c));
-        return sw_lmdb__refuse(SW_E_SYSTEM, ret_why, "store: no pipe: %s", strerror(errno));
+        return sw_store__refuse(SW_E_SYSTEM, ret_why, "store: no pipe: %s", strerror(errno));
     }
     c->pipe = fds[1];
     pid = fork();
@@ -133,14 +133,14 @@ enum sw_err sw_lmdb__in_child(lmdb_child_fn *fn, void *arg,
     }
     close(fds[1]);
     if (pid < 0) {
-        err = sw_lmdb__refuse(SW_E_SYSTEM, ret_why, "store: no process: %s", strerror(errno));
+        err = sw_store__refuse(SW_E_SYSTEM, ret_why, "store: no process: %s", strerror(errno));
     } else {
         listen_to(fds[0], complain, complain_arg);
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         }
         err = c->done ? c->err : child_died(status, c->said, complain, complain_arg, ret_why);
         if (c->done && err != SW_OK) {
-            (void)sw_lmdb__refuse(err, ret_why, "%s", c->why);
+            (void)sw_store__refuse(err, ret_why, "%s", c->why);
         }
         if (ret_checked != NULL) {
             *ret_checked = c->checked;
@@ -158,12 +158,12 @@ enum sw_err sw_lmdb__source_failed(const struct lmdb_source *x, int rc, const ch
     enum sw_err err = sw_lmdb__err(rc);
 
     SW_ASSERT(rc != 0);
-    return sw_lmdb__refuse(err, ret_why, "store %s: %s%s", x->s.path, mdb_strerror(rc),
-                           err == SW_E_STORE_CORRUPT ? "; restore it from a backup"
-                           : err == SW_E_STORE_BUSY
-                               ? "; too many commands read it at once: try again"
-                           : err == SW_E_PERMISSION ? "; run it as the user that runs the gateway"
-                                                    : "");
+    return sw_store__refuse(err, ret_why, "store %s: %s%s", x->s.path, mdb_strerror(rc),
+                            err == SW_E_STORE_CORRUPT ? "; restore it from a backup"
+                            : err == SW_E_STORE_BUSY
+                                ? "; too many commands read it at once: try again"
+                            : err == SW_E_PERMISSION ? "; run it as the user that runs the gateway"
+                                                     : "");
 }
 
 /* Our own descriptor and flock; data.mdb may be replaced (`compact`) until we have it. */
@@ -177,10 +177,10 @@ static enum sw_err file_hold(struct lmdb_source *x, bool alone, const char **ret
             return sw_lmdb__source_failed(x, errno, ret_why);
         }
         if (!alone && flock(x->file_fd, LOCK_SH | LOCK_NB) != 0) {
-            return sw_lmdb__refuse(SW_E_STORE_LOCKED, ret_why,
-                                   "store %s: `stateway store compact` is at work on it; wait "
-                                   "until that has ended",
-                                   x->s.path);
+            return sw_store__refuse(SW_E_STORE_LOCKED, ret_why,
+                                    "store %s: `stateway store compact` is at work on it; wait "
+                                    "until that has ended",
+                                    x->s.path);
         }
         if (fstat(x->file_fd, &ours) != 0 || stat(x->s.path, &named) != 0) {
             return sw_lmdb__source_failed(x, errno, ret_why);
@@ -215,7 +215,7 @@ static void on_assert(MDB_env *env, const char *text)
 static int env_start(struct lmdb_source *x, bool alone)
 {
     struct lmdb_store *s = &x->s;
-    char lock[LMDB_PATH_BYTES_MAX + 8];
+    char lock[STORE_PATH_BYTES_MAX + 8];
     MDB_envinfo info;
     MDB_stat stat;
     bool had_lock;
@@ -254,6 +254,17 @@ static int env_start(struct lmdb_source *x, bool alone)
     return 0;
 }
 
+/* Perhaps the folder is another store's. */
+static enum sw_err file_missing(const char *path, struct sw_slice folder, const char **ret_why)
+{
+    SW_CLEANUP(sw_store__fd_close) int fd = -1;
+    enum sw_err err = sw_store__folder_open(folder, STORE_FILES_LMDB, false, &fd, ret_why);
+
+    return err == SW_E_STORE_FORMAT
+               ? err
+               : sw_store__refuse(SW_E_NOT_FOUND, ret_why, "store %s: there is no such file", path);
+}
+
 enum sw_err sw_lmdb__source_open(struct lmdb_source *x, struct sw_slice folder, bool alone,
                                  const char **ret_why)
 {
@@ -263,14 +274,14 @@ enum sw_err sw_lmdb__source_open(struct lmdb_source *x, struct sw_slice folder, 
 
     memset(x, 0, sizeof(*x));
     x->file_fd = -1;
-    if (!sw_lmdb__path_ok(folder)) {
-        return sw_lmdb__refuse(SW_E_LIMIT, ret_why,
-                               "store: the path of its folder is empty or too long");
+    if (!sw_store__path_ok(folder)) {
+        return sw_store__refuse(SW_E_LIMIT, ret_why,
+                                "store: the path of its folder is empty or too long");
     }
-    sw_lmdb__path_join(s->path, folder, "data.mdb");
+    sw_store__path_join(s->path, folder, "data.mdb");
     err = sw_lmdb__file_check(s->path, ret_why);
     if (err == SW_E_NOT_FOUND) {
-        return sw_lmdb__refuse(err, ret_why, "store %s: there is no such file", s->path);
+        return file_missing(s->path, folder, ret_why);
     }
     if (err == SW_OK) {
         err = file_hold(x, alone, ret_why);
@@ -288,9 +299,9 @@ enum sw_err sw_lmdb__source_open(struct lmdb_source *x, struct sw_slice folder, 
     }
     err = sw_lmdb__meta_check(s->path, &x->meta, ret_why);
     if (err == SW_OK && rc != 0) {
-        err =
-            sw_lmdb__refuse(SW_E_STORE_CORRUPT, ret_why,
-                            "store %s: a part of it is missing; restore it from a backup", s->path);
+        err = sw_store__refuse(SW_E_STORE_CORRUPT, ret_why,
+                               "store %s: a part of it is missing; restore it from a backup",
+                               s->path);
     }
     return err;
 }
@@ -299,5 +310,5 @@ void sw_lmdb__source_close(struct lmdb_source *x)
 {
     mdb_txn_abort(sw_take(&x->txn));
     sw_lmdb__env_close(&x->s);
-    sw_lmdb__fd_close(&x->file_fd);
+    sw_store__fd_close(&x->file_fd);
 }

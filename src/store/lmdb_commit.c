@@ -89,7 +89,7 @@ static int commit_apply(struct lmdb_store *s, MDB_txn *txn, struct sw_store_comm
                         bool *ret_wrote)
 {
     struct store_now now = {op->now_unix_s,
-                            (int64_t)(sw_lmdb__clock_ns(CLOCK_REALTIME) / SW_NS_PER_MS)};
+                            (int64_t)(sw_store__clock_ns(CLOCK_REALTIME) / SW_NS_PER_MS)};
     struct writing writing[SW_COMMIT_WRITES_MAX];
 
     for (size_t i = 0; i < op->count; i++) {
@@ -195,7 +195,7 @@ static void batch_commit(struct lmdb_store *s, struct sw_store_commit **ops, siz
         s->overdue = false; /* the collector's trouble is not the askers' */
         err = sw_lmdb__err(batch_try(s, ops, count));
     }
-    now_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC);
+    now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     for (size_t i = 0; i < count; i++) {
         if (err != SW_OK) {
             /* Refusals too: they may rest on what another commit of the batch would have written.
@@ -322,11 +322,11 @@ void *sw_lmdb__committer(void *arg)
         if (count > 0) {
             batch_commit(s, s->batch, count);
             stop = false; /* until nothing is left */
-            batch_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC);
-        } else if (s->overdue && !stop && sw_lmdb__clock_ns(CLOCK_MONOTONIC) >= quiet_ns) {
+            batch_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
+        } else if (s->overdue && !stop && sw_store__clock_ns(CLOCK_MONOTONIC) >= quiet_ns) {
             collect_idle(s);
         }
-        now_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC);
+        now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
         if (now_ns - s->tick_ns >= TICK_NS) {
             s->tick_ns = now_ns;
             tick(s);
@@ -352,7 +352,7 @@ void sw_lmdb__commit(struct sw_store *store, struct sw_store_commit *op)
     struct commit_wait *w = wait_of(op);
     bool full, asleep = false;
 
-    op->queued_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC);
+    op->queued_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     w->post = (struct sw_post){NULL, on_answer, op};
     w->next = NULL;
     pthread_mutex_lock(&s->lock);

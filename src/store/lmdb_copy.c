@@ -35,10 +35,10 @@ struct backup_ask {
 static enum sw_err backup_run(struct lmdb_child *child, void *arg, const char **ret_why)
 {
     const struct backup_ask *ask = arg;
-    char path[LMDB_PATH_BYTES_MAX];
+    char path[STORE_PATH_BYTES_MAX];
     struct lmdb_source x;
-    SW_CLEANUP(sw_lmdb__fd_close) int fd = -1;
-    SW_CLEANUP(sw_lmdb__fd_close) int folder_fd = -1;
+    SW_CLEANUP(sw_store__fd_close) int fd = -1;
+    SW_CLEANUP(sw_store__fd_close) int folder_fd = -1;
     enum sw_err err = sw_lmdb__source_open(&x, ask->path, false, ret_why);
     struct stat st;
     int rc = 0;
@@ -48,7 +48,7 @@ static enum sw_err backup_run(struct lmdb_child *child, void *arg, const char **
         return err;
     }
     mdb_txn_abort(sw_take(&x.txn)); /* the copy has its own */
-    sw_lmdb__path_join(path, sw_slice_cstr(ask->part), "data.mdb");
+    sw_store__path_join(path, sw_slice_cstr(ask->part), "data.mdb");
     fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     folder_fd = open(ask->part, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || folder_fd < 0) {
@@ -61,73 +61,32 @@ static enum sw_err backup_run(struct lmdb_child *child, void *arg, const char **
         rc = errno;
     }
     if (rc != 0) {
-        return sw_lmdb__refuse(sw_lmdb__err(rc), ret_why, "store %s: no backup was made: %s", path,
-                               mdb_strerror(rc));
+        return sw_store__refuse(sw_lmdb__err(rc), ret_why, "store %s: no backup was made: %s", path,
+                                mdb_strerror(rc));
     }
     err = sw_lmdb__file_check(path, ret_why); /* what was written is what can be opened */
     sw_lmdb__source_close(&x);
     return err;
 }
 
-/* The folder gets its name, unless that was taken meanwhile; the name is then made to last. */
-static int folder_name(const char *part, const char *to)
-{
-    SW_CLEANUP(sw_lmdb__fd_close) int fd = -1;
-    char above[LMDB_PATH_BYTES_MAX];
-    char *slash;
-
-    if (renameat2(AT_FDCWD, part, AT_FDCWD, to, RENAME_NOREPLACE) != 0 &&
-        (errno != EINVAL || access(to, F_OK) == 0 || rename(part, to) != 0)) {
-        return errno == EINVAL ? EEXIST : errno;
-    }
-    (void)snprintf(above, sizeof(above), "%s", to);
-    slash = strrchr(above, '/');
-    if (slash == NULL) {
-        (void)snprintf(above, sizeof(above), ".");
-    } else {
-        slash[slash == above ? 1 : 0] = '\0';
-    }
-    fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 || fsync(fd) != 0 ? errno : 0;
-}
-
 enum sw_err sw_store_lmdb_backup(struct sw_slice path, struct sw_slice to, const char **ret_why)
 {
-    char named[LMDB_PATH_BYTES_MAX], part[LMDB_PATH_BYTES_MAX], data[LMDB_PATH_BYTES_MAX];
-    struct backup_ask ask = {path, part};
-    struct stat st;
-    enum sw_err err;
-    int rc;
+    struct store_part p;
+    struct backup_ask ask = {path, p.part};
+    char data[STORE_PATH_BYTES_MAX];
+    enum sw_err err = sw_store__part_make(to, &p, ret_why);
 
-    while (to.len > 1 && to.ptr[to.len - 1] == '/') {
-        to.len--;
-    }
-    if (!sw_lmdb__path_ok(to)) {
-        return sw_lmdb__refuse(SW_E_LIMIT, ret_why,
-                               "store: the path of the backup is empty or too long");
-    }
-    (void)snprintf(named, sizeof(named), "%.*s", SW_SARG(to));
-    (void)snprintf(part, sizeof(part), "%.*s.part-XXXXXX", SW_SARG(to));
-    if (lstat(named, &st) == 0) {
-        return sw_lmdb__refuse(SW_E_STORE_IO, ret_why,
-                               "store: %s is there already; a backup wants a folder that is not",
-                               named);
-    }
-    if (mkdtemp(part) == NULL) {
-        return sw_lmdb__refuse(sw_lmdb__err(errno), ret_why, "store: %s cannot be made: %s%s",
-                               named, strerror(errno),
-                               errno == ENOENT ? "; make the folder above it first" : "");
+    if (err != SW_OK) {
+        return err;
     }
     err = sw_lmdb__in_child(backup_run, &ask, no_complaints, NULL, NULL, ret_why);
-    rc = err == SW_OK ? folder_name(part, named) : 0;
-    if (rc != 0) {
-        err = sw_lmdb__refuse(sw_lmdb__err(rc), ret_why, "store: %s cannot be made: %s", named,
-                              strerror(rc));
+    if (err == SW_OK) {
+        err = sw_store__part_name(&p, ret_why);
     }
     if (err != SW_OK) {
-        sw_lmdb__path_join(data, sw_slice_cstr(part), "data.mdb");
+        sw_store__path_join(data, sw_slice_cstr(p.part), "data.mdb");
         (void)unlink(data);
-        (void)rmdir(part);
+        (void)rmdir(p.part);
     }
     return err;
 }
@@ -215,10 +174,10 @@ static enum sw_err copy_records(struct compact *c, const char **ret_why)
 
         memcpy(key.bytes, k.mv_data, SW_MIN(k.mv_size, sizeof(key.bytes)));
         if (k.mv_size != sizeof(key.bytes) || !sw_lmdb__record_read(v, &key, SIZE_MAX, &f)) {
-            err = sw_lmdb__refuse(SW_E_STORE_CORRUPT, ret_why,
-                                  "store %s: a record is damaged, and compacting would lose it; "
-                                  "`stateway store check` tells which; the file was left as it is",
-                                  c->x.s.path);
+            err = sw_store__refuse(SW_E_STORE_CORRUPT, ret_why,
+                                   "store %s: a record is damaged, and compacting would lose it; "
+                                   "`stateway store check` tells which; the file was left as it is",
+                                   c->x.s.path);
         } else {
             rc = copy_record(c, &key, &f);
         }
@@ -521,10 +480,10 @@ static enum sw_err compact_run(struct lmdb_child *child, void *arg, const char *
 
     (void)child;
     if (c == NULL) {
-        return sw_lmdb__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
+        return sw_store__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
     }
     memset(c, 0, sizeof(*c));
-    c->now_unix_s = (int64_t)(sw_lmdb__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S);
+    c->now_unix_s = (int64_t)(sw_store__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S);
     err = sw_lmdb__source_open(&c->x, ask->path, true, ret_why);
     if (err != SW_OK) {
         return err;
@@ -540,9 +499,9 @@ static enum sw_err compact_run(struct lmdb_child *child, void *arg, const char *
     rc = rc != 0 ? rc : copy_indexes(c);
     rc = rc != 0 ? rc : to_finish(c);
     if (rc != 0) {
-        return sw_lmdb__refuse(sw_lmdb__err(rc), ret_why,
-                               "store %s: not compacted: %s; the file was left as it is",
-                               c->x.s.path, mdb_strerror(rc));
+        return sw_store__refuse(sw_lmdb__err(rc), ret_why,
+                                "store %s: not compacted: %s; the file was left as it is",
+                                c->x.s.path, mdb_strerror(rc));
     }
     sw_lmdb__env_close(&c->to);
     sw_lmdb__source_close(&c->x);
@@ -563,17 +522,17 @@ static enum sw_err file_alone(const char *path, int *ret_fd, const char **ret_wh
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0) {
-        return errno == ENOENT ? sw_lmdb__refuse(SW_E_NOT_FOUND, ret_why,
-                                                 "store %s: there is no such file", path)
-                               : sw_lmdb__refuse(sw_lmdb__err(errno), ret_why, "store %s: %s", path,
-                                                 strerror(errno));
+        return errno == ENOENT ? sw_store__refuse(SW_E_NOT_FOUND, ret_why,
+                                                  "store %s: there is no such file", path)
+                               : sw_store__refuse(sw_lmdb__err(errno), ret_why, "store %s: %s",
+                                                  path, strerror(errno));
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         close(fd);
-        return sw_lmdb__refuse(SW_E_STORE_LOCKED, ret_why,
-                               "store %s: another `stateway store` command reads it; wait until "
-                               "that has ended",
-                               path);
+        return sw_store__refuse(SW_E_STORE_LOCKED, ret_why,
+                                "store %s: another `stateway store` command reads it; wait until "
+                                "that has ended",
+                                path);
     }
     *ret_fd = fd;
     return SW_OK;
@@ -583,7 +542,7 @@ static enum sw_err file_alone(const char *path, int *ret_fd, const char **ret_wh
  * nobody may read it before that is gone. */
 static int files_swap(const char *aside, const char *path, const char *lock, int folder_fd)
 {
-    SW_CLEANUP(sw_lmdb__fd_close) int fd = open(aside, O_RDONLY | O_CLOEXEC);
+    SW_CLEANUP(sw_store__fd_close) int fd = open(aside, O_RDONLY | O_CLOEXEC);
 
     if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0 || rename(aside, path) != 0) {
         return errno;
@@ -595,28 +554,28 @@ static int files_swap(const char *aside, const char *path, const char *lock, int
 enum sw_err sw_store_lmdb_compact(struct sw_slice path, uint64_t *ret_before_bytes,
                                   uint64_t *ret_after_bytes, const char **ret_why)
 {
-    char data[LMDB_PATH_BYTES_MAX], aside[LMDB_PATH_BYTES_MAX], lock[LMDB_PATH_BYTES_MAX];
+    char data[STORE_PATH_BYTES_MAX], aside[STORE_PATH_BYTES_MAX], lock[STORE_PATH_BYTES_MAX];
     struct compact_ask ask = {path, aside};
-    SW_CLEANUP(sw_lmdb__fd_close) int folder_fd = -1;
-    SW_CLEANUP(sw_lmdb__fd_close) int lock_fd = -1;
-    SW_CLEANUP(sw_lmdb__fd_close) int data_fd = -1;
+    SW_CLEANUP(sw_store__fd_close) int folder_fd = -1;
+    SW_CLEANUP(sw_store__fd_close) int lock_fd = -1;
+    SW_CLEANUP(sw_store__fd_close) int data_fd = -1;
     uint64_t before;
     enum sw_err err;
     int rc;
 
-    if (!sw_lmdb__path_ok(path)) {
-        return sw_lmdb__refuse(SW_E_LIMIT, ret_why,
-                               "store: the path of its folder is empty or too long");
+    if (!sw_store__path_ok(path)) {
+        return sw_store__refuse(SW_E_LIMIT, ret_why,
+                                "store: the path of its folder is empty or too long");
     }
-    sw_lmdb__path_join(data, path, "data.mdb");
-    sw_lmdb__path_join(aside, path, "new.mdb");
-    sw_lmdb__path_join(lock, path, "data.mdb-lock");
-    err = sw_lmdb__folder_open(path, false, &folder_fd, ret_why);
+    sw_store__path_join(data, path, "data.mdb");
+    sw_store__path_join(aside, path, "new.mdb");
+    sw_store__path_join(lock, path, "data.mdb-lock");
+    err = sw_store__folder_open(path, STORE_FILES_LMDB, false, &folder_fd, ret_why);
     if (err == SW_OK) {
         err = file_alone(data, &data_fd, ret_why);
     }
     if (err == SW_OK) {
-        err = sw_lmdb__lock_take(path, &lock_fd, ret_why);
+        err = sw_store__lock_take(path, folder_fd, &lock_fd, ret_why);
     }
     if (err != SW_OK) {
         return err;
@@ -628,7 +587,7 @@ enum sw_err sw_store_lmdb_compact(struct sw_slice path, uint64_t *ret_before_byt
         rc = files_swap(aside, data, lock, folder_fd);
         err = rc == 0
                   ? SW_OK
-                  : sw_lmdb__refuse(sw_lmdb__err(rc), ret_why, "store %s: %s", data, strerror(rc));
+                  : sw_store__refuse(sw_lmdb__err(rc), ret_why, "store %s: %s", data, strerror(rc));
     }
     if (err != SW_OK) {
         (void)unlink(aside);

@@ -19,14 +19,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-uint64_t sw_lmdb__clock_ns(clockid_t id)
-{
-    struct timespec ts;
-
-    clock_gettime(id, &ts);
-    return (uint64_t)ts.tv_sec * SW_NS_PER_S + (uint64_t)ts.tv_nsec;
-}
-
 enum sw_err sw_lmdb__err(int rc)
 {
     switch (rc) {
@@ -35,9 +27,6 @@ enum sw_err sw_lmdb__err(int rc)
     case MDB_NOTFOUND:
         return SW_E_NOT_FOUND;
     case MDB_MAP_FULL:
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG:
         return SW_E_STORE_FULL;
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
@@ -48,14 +37,8 @@ enum sw_err sw_lmdb__err(int rc)
         return SW_E_STORE_FORMAT;
     case MDB_READERS_FULL:
         return SW_E_STORE_BUSY;
-    case ENOMEM:
-        return SW_E_NO_MEMORY;
-    case EACCES:
-    case EPERM:
-    case EROFS:
-        return SW_E_PERMISSION;
     default:
-        return SW_E_STORE_IO;
+        return sw_store__errno(rc);
     }
 }
 

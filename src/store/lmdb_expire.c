@@ -215,7 +215,7 @@ static int entry_next(struct lmdb_store *s, MDB_txn *txn, int64_t *ret_at, struc
 
 int sw_lmdb__collect(struct lmdb_store *s, MDB_txn *txn, size_t max, bool *ret_wrote)
 {
-    uint64_t now_ns = sw_lmdb__clock_ns(CLOCK_REALTIME);
+    uint64_t now_ns = sw_store__clock_ns(CLOCK_REALTIME);
     int64_t now = (int64_t)(now_ns / SW_NS_PER_S);
 
     while (max > 0) {

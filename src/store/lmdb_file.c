@@ -1,4 +1,4 @@
-/* store/lmdb_file.c - the folder, its lock, and the file before LMDB sees it.
+/* store/lmdb_file.c - the file before LMDB sees it.
  *
  * Room       store/. Nothing here overwrites anything; what is wrong is said for people.
  *
@@ -11,24 +11,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
-
-static _Thread_local char why_text[1024];
-
-enum sw_err sw_lmdb__refuse(enum sw_err err, const char **ret_why, const char *fmt, ...)
-{
-    va_list ap;
-
-    va_start(ap, fmt);
-    (void)vsnprintf(why_text, sizeof(why_text), fmt, ap);
-    va_end(ap);
-    *ret_why = why_text;
-    return err;
-}
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
@@ -65,50 +49,44 @@ static bool meta_page(const unsigned char *p)
     return (p[LM_FLAGS] & 8) != 0 && host_u32(p + LM_MAGIC) == 0xBEEFC0DEu;
 }
 
-void sw_lmdb__fd_close(int *fd)
-{
-    if (*fd >= 0) {
-        close(*fd);
-    }
-}
-
 /* SW_E_NOT_FOUND: there is no file yet. */
 enum sw_err sw_lmdb__file_check(const char *path, const char **ret_why)
 {
     unsigned char first[LM_META_BYTES], second[LM_META_BYTES];
     const unsigned char *newest;
-    SW_CLEANUP(sw_lmdb__fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    SW_CLEANUP(sw_store__fd_close)
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     uint32_t page_bytes;
     uint64_t pages;
     struct stat st;
 
     if (fd < 0) {
         return errno == ENOENT ? SW_E_NOT_FOUND
-                               : sw_lmdb__refuse(sw_lmdb__err(errno), ret_why, "store %s: %s", path,
-                                                 strerror(errno));
+                               : sw_store__refuse(sw_lmdb__err(errno), ret_why, "store %s: %s",
+                                                  path, strerror(errno));
     }
     if (fstat(fd, &st) != 0) {
-        return sw_lmdb__refuse(SW_E_STORE_IO, ret_why, "store %s: %s", path, strerror(errno));
+        return sw_store__refuse(SW_E_STORE_IO, ret_why, "store %s: %s", path, strerror(errno));
     }
     if (!S_ISREG(st.st_mode)) {
-        return sw_lmdb__refuse(SW_E_STORE_FORMAT, ret_why, "store %s: no regular file", path);
+        return sw_store__refuse(SW_E_STORE_FORMAT, ret_why, "store %s: no regular file", path);
     }
     if (st.st_size == 0) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_CORRUPT, ret_why,
             "store %s: the file is empty, its content is lost; restore it from a backup, or "
             "remove it to begin with an empty store",
             path);
     }
     if (pread(fd, first, sizeof(first), 0) != sizeof(first) || !meta_page(first)) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_FORMAT, ret_why,
             "store %s: not a store of stateway (no LMDB file); it was left as it is; name "
             "another folder",
             path);
     }
     if (host_u32(first + LM_VERSION) != 1) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_FORMAT, ret_why,
             "store %s: written by another version of LMDB (%u); it was left as it is; name "
             "another folder",
@@ -118,7 +96,7 @@ enum sw_err sw_lmdb__file_check(const char *path, const char **ret_why)
     if (page_bytes < 512 || page_bytes > 65536 || (page_bytes & (page_bytes - 1)) != 0 ||
         pread(fd, second, sizeof(second), page_bytes) != sizeof(second) || !meta_page(second) ||
         host_u32(second + LM_VERSION) != 1) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_CORRUPT, ret_why,
             "store %s: the head of the file is damaged; restore it from a backup, or move it "
             "away to begin with an empty store",
@@ -127,7 +105,7 @@ enum sw_err sw_lmdb__file_check(const char *path, const char **ret_why)
     newest = host_u64(first + LM_TXN) > host_u64(second + LM_TXN) ? first : second;
     pages = host_u64(newest + LM_LAST_PAGE) + 1;
     if (pages > (uint64_t)st.st_size / page_bytes) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_CORRUPT, ret_why,
             "store %s: the file is cut: %llu bytes, it had at least %llu; restore it from a "
             "backup, or move it away to begin with an empty store",
@@ -136,98 +114,22 @@ enum sw_err sw_lmdb__file_check(const char *path, const char **ret_why)
     return SW_OK;
 }
 
-void sw_lmdb__path_join(char out[LMDB_PATH_BYTES_MAX], struct sw_slice folder, const char *name)
-{
-    int n = snprintf(out, LMDB_PATH_BYTES_MAX, "%.*s/%s", SW_SARG(folder), name);
-
-    SW_ASSERT(n > 0 && n < LMDB_PATH_BYTES_MAX); /* sw_lmdb__path_ok looked at its length */
-}
-
-bool sw_lmdb__path_ok(struct sw_slice folder)
-{
-    return folder.len > 0 && folder.len <= LMDB_PATH_BYTES_MAX - 32;
-}
-
-enum sw_err sw_lmdb__folder_open(struct sw_slice folder, bool make, int *ret_fd,
-                                 const char **ret_why)
-{
-    char path[LMDB_PATH_BYTES_MAX];
-    struct statfs fs;
-    int fd;
-
-    (void)snprintf(path, sizeof(path), "%.*s", SW_SARG(folder));
-    if (make && mkdir(path, 0700) != 0 && errno != EEXIST) {
-        return sw_lmdb__refuse(sw_lmdb__err(errno), ret_why,
-                               "store %s: the folder cannot be made: %s%s", path, strerror(errno),
-                               errno == ENOENT ? "; make the folder above it first" : "");
-    }
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        return sw_lmdb__refuse(sw_lmdb__err(errno), ret_why, "store %s: %s", path, strerror(errno));
-    }
-    if (fstatfs(fd, &fs) == 0 &&
-        (fs.f_type == 0x6969 || (uint32_t)fs.f_type == 0xff534d42u || fs.f_type == 0x517b ||
-         (uint32_t)fs.f_type == 0xfe534d42u)) { /* NFS, CIFS, SMB, SMB2 */
-        close(fd);
-        return sw_lmdb__refuse(
-            SW_E_UNSUPPORTED, ret_why,
-            "store %s: on a network file system, whose locks and maps cannot be relied on; "
-            "name a folder on a local disk",
-            path);
-    }
-    *ret_fd = fd;
-    return SW_OK;
-}
-
-enum sw_err sw_lmdb__lock_take(struct sw_slice folder, int *ret_fd, const char **ret_why)
-{
-    char path[LMDB_PATH_BYTES_MAX], pid[32] = "";
-    int fd, n;
-
-    sw_lmdb__path_join(path, folder, "lock");
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) {
-        return sw_lmdb__refuse(sw_lmdb__err(errno), ret_why, "store %s: %s", path, strerror(errno));
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        int error = errno;
-        ssize_t got = pread(fd, pid, sizeof(pid) - 1, 0);
-
-        pid[got > 0 ? strcspn(pid, "\n") : 0] = '\0';
-        close(fd);
-        if (error != EWOULDBLOCK) {
-            return sw_lmdb__refuse(SW_E_STORE_IO, ret_why, "store %s: %s", path, strerror(error));
-        }
-        return sw_lmdb__refuse(
-            SW_E_STORE_LOCKED, ret_why,
-            "store %.*s: process %s has it open; stop that one, or name another folder",
-            SW_SARG(folder), pid[0] != '\0' ? pid : "(unknown)");
-    }
-    n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-    /* only a help for people: an error does not matter */
-    if (ftruncate(fd, 0) == 0 && pwrite(fd, pid, (size_t)n, 0) != n && ftruncate(fd, 0) != 0) {
-        errno = 0; /* half a number stays */
-    }
-    *ret_fd = fd;
-    return SW_OK;
-}
-
 enum sw_err sw_lmdb__meta_check(const char *path, const struct lmdb_meta *m, const char **ret_why)
 {
     if (!m->ours) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_FORMAT, ret_why,
             "store %s: an LMDB file, but not a store of stateway; name another folder", path);
     }
     if (m->format < LMDB_FORMAT_FIRST || m->format > LMDB_FORMAT) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_FORMAT, ret_why,
             "store %s: format %u, this stateway knows formats %u to %u; use the stateway "
             "that wrote it, or name another folder",
             path, m->format, LMDB_FORMAT_FIRST, LMDB_FORMAT);
     }
     if (m->bytes != LMDB_META_BYTES) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_CORRUPT, ret_why,
             "store %s: its description is damaged; restore it from a backup, or name "
             "another folder",

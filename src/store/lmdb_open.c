@@ -37,16 +37,16 @@ struct lmdb_store *sw_lmdb__of(struct sw_store *store)
 /* Complete or not at all: made aside, synced, renamed. */
 static enum sw_err file_make(struct lmdb_store *s, int folder_fd, const char **ret_why)
 {
-    char aside[LMDB_PATH_BYTES_MAX], aside_lock[LMDB_PATH_BYTES_MAX], stale[LMDB_PATH_BYTES_MAX];
+    char aside[STORE_PATH_BYTES_MAX], aside_lock[STORE_PATH_BYTES_MAX], stale[STORE_PATH_BYTES_MAX];
     struct lmdb_meta m = {
         .format = LMDB_FORMAT,
-        .made_unix_s = (int64_t)(sw_lmdb__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S),
+        .made_unix_s = (int64_t)(sw_store__clock_ns(CLOCK_REALTIME) / SW_NS_PER_S),
     };
     int rc;
 
-    sw_lmdb__path_join(aside, s->opt.path, "new.mdb");
-    sw_lmdb__path_join(aside_lock, s->opt.path, "new.mdb-lock");
-    sw_lmdb__path_join(stale, s->opt.path, "data.mdb-lock");
+    sw_store__path_join(aside, s->opt.path, "new.mdb");
+    sw_store__path_join(aside_lock, s->opt.path, "new.mdb-lock");
+    sw_store__path_join(stale, s->opt.path, "data.mdb-lock");
     (void)unlink(aside); /* of a start that was cut off: we hold the lock */
     (void)unlink(aside_lock);
     (void)unlink(stale);
@@ -64,8 +64,8 @@ static enum sw_err file_make(struct lmdb_store *s, int folder_fd, const char **r
     }
     if (rc != 0) {
         (void)unlink(aside);
-        return sw_lmdb__refuse(sw_lmdb__err(rc), ret_why, "store %s: cannot be made: %s", s->path,
-                               mdb_strerror(rc));
+        return sw_store__refuse(sw_lmdb__err(rc), ret_why, "store %s: cannot be made: %s", s->path,
+                                mdb_strerror(rc));
     }
     return SW_OK;
 }
@@ -153,7 +153,7 @@ static enum sw_err upgrade(struct lmdb_store *s, struct lmdb_meta *m, const char
     if (err == SW_OK) {
         return err;
     }
-    return sw_lmdb__refuse(
+    return sw_store__refuse(
         err, ret_why,
         err == SW_E_STORE_FULL
             ? "store %s: no room to bring it from format 1 to format 2 (%s); free "
@@ -168,9 +168,9 @@ static enum sw_err data_open(struct lmdb_store *s, int folder_fd, const char **r
     struct lmdb_meta meta;
     int rc, dead;
     enum sw_err err = sw_lmdb__file_check(s->path, ret_why);
-    char aside[LMDB_PATH_BYTES_MAX];
+    char aside[STORE_PATH_BYTES_MAX];
 
-    sw_lmdb__path_join(aside, s->opt.path, "new.mdb");
+    sw_store__path_join(aside, s->opt.path, "new.mdb");
     (void)unlink(aside); /* of a compaction that was cut off: we hold the lock */
     if (err == SW_E_NOT_FOUND) {
         err = file_make(s, folder_fd, ret_why);
@@ -180,26 +180,26 @@ static enum sw_err data_open(struct lmdb_store *s, int folder_fd, const char **r
     }
     rc = sw_lmdb__env_open(s, s->path);
     if (rc == ENOMEM) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_NO_MEMORY, ret_why,
             "store %s: no address space for a map of %llu bytes; set a smaller limit", s->path,
             (unsigned long long)s->opt.map_bytes_max);
     }
     if (rc != 0) {
-        return sw_lmdb__refuse(sw_lmdb__err(rc), ret_why, "store %s: %s", s->path,
-                               mdb_strerror(rc));
+        return sw_store__refuse(sw_lmdb__err(rc), ret_why, "store %s: %s", s->path,
+                                mdb_strerror(rc));
     }
     rc = sw_lmdb__dbs_open(s, &meta);
     if (rc != 0 && rc != MDB_NOTFOUND && rc != MDB_INCOMPATIBLE) {
-        return sw_lmdb__refuse(sw_lmdb__err(rc), ret_why, "store %s: %s", s->path,
-                               mdb_strerror(rc));
+        return sw_store__refuse(sw_lmdb__err(rc), ret_why, "store %s: %s", s->path,
+                                mdb_strerror(rc));
     }
     err = sw_lmdb__meta_check(s->path, &meta, ret_why); /* none: somebody else's file */
     if (err != SW_OK) {
         return err;
     }
     if (rc != 0) {
-        return sw_lmdb__refuse(
+        return sw_store__refuse(
             SW_E_STORE_CORRUPT, ret_why,
             "store %s: a part of it is missing; restore it from a backup, or name another "
             "folder",
@@ -210,7 +210,8 @@ static enum sw_err data_open(struct lmdb_store *s, int folder_fd, const char **r
         err = upgrade(s, &meta, ret_why);
     }
     if (err == SW_OK && (rc = sw_lmdb__publish(s)) != 0) {
-        err = sw_lmdb__refuse(sw_lmdb__err(rc), ret_why, "store %s: %s", s->path, mdb_strerror(rc));
+        err =
+            sw_store__refuse(sw_lmdb__err(rc), ret_why, "store %s: %s", s->path, mdb_strerror(rc));
     }
     return err;
 }
@@ -222,7 +223,7 @@ static enum sw_err thread_start(struct lmdb_store *s, const char **ret_why)
     int rc;
 
     s->last = &s->first;
-    s->tick_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC);
+    s->tick_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     s->overdue = s->opt.expire;
     sw_list_init(&s->readers);
     pthread_mutex_init(&s->readers_lock, NULL);
@@ -243,8 +244,8 @@ static enum sw_err thread_start(struct lmdb_store *s, const char **ret_why)
         }
     }
     if (rc != 0) {
-        return sw_lmdb__refuse(SW_E_SYSTEM, ret_why, "store %s: no thread: %s", s->path,
-                               strerror(rc));
+        return sw_store__refuse(SW_E_SYSTEM, ret_why, "store %s: no thread: %s", s->path,
+                                strerror(rc));
     }
     return SW_OK;
 }
@@ -252,21 +253,21 @@ static enum sw_err thread_start(struct lmdb_store *s, const char **ret_why)
 enum sw_err sw_store_open_lmdb(const struct sw_store_options *opt, struct sw_store **ret_store,
                                const char **ret_why)
 {
-    SW_CLEANUP(sw_lmdb__fd_close) int folder_fd = -1;
+    SW_CLEANUP(sw_store__fd_close) int folder_fd = -1;
     struct lmdb_store *s;
     uint64_t seed;
     ssize_t got = getrandom(&seed, sizeof(seed), 0);
     enum sw_err err;
 
     SW_ASSERT(got == sizeof(seed));
-    if (!sw_lmdb__path_ok(opt->path)) {
-        return sw_lmdb__refuse(SW_E_LIMIT, ret_why,
-                               "store: the path of its folder is empty or too long");
+    if (!sw_store__path_ok(opt->path)) {
+        return sw_store__refuse(SW_E_LIMIT, ret_why,
+                                "store: the path of its folder is empty or too long");
     }
     pthread_once(&fork_once, fork_watch);
     s = aligned_alloc(64, (sizeof(*s) + 63) & ~(size_t)63);
     if (s == NULL) {
-        return sw_lmdb__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
+        return sw_store__refuse(SW_E_NO_MEMORY, ret_why, "store: no memory");
     }
     memset(s, 0, sizeof(*s));
     s->lock_fd = -1;
@@ -279,10 +280,10 @@ enum sw_err sw_store_open_lmdb(const struct sw_store_options *opt, struct sw_sto
     s->forks = atomic_load(&fork_generation);
     sw_rng_seed(&s->rng, seed);
     sw_store__init(&s->base, &lmdb_ops);
-    sw_lmdb__path_join(s->path, opt->path, "data.mdb");
-    err = sw_lmdb__folder_open(opt->path, true, &folder_fd, ret_why);
+    sw_store__path_join(s->path, opt->path, "data.mdb");
+    err = sw_store__folder_open(opt->path, STORE_FILES_LMDB, true, &folder_fd, ret_why);
     if (err == SW_OK) {
-        err = sw_lmdb__lock_take(opt->path, &s->lock_fd, ret_why);
+        err = sw_store__lock_take(opt->path, folder_fd, &s->lock_fd, ret_why);
     }
     if (err == SW_OK) {
         err = data_open(s, folder_fd, ret_why);

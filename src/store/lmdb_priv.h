@@ -1,11 +1,13 @@
 /* store/lmdb_priv.h - what the files of the embedded store share. Only these include lmdb.h.
  *
- *   lmdb_format.c   bytes of the file's records and entries (both formats; its comment is the
- * table) lmdb_file.c     the folder, its lock, the file before LMDB sees it lmdb_env.c      LMDB's
- * environment: opening it, again after a panic; transactions that write lmdb_index.c    a record
- * and its entries in the indexes, within one transaction lmdb_room.c     how many pages are left,
- * and how long the file must be lmdb_commit.c   queue, committer thread, group commit lmdb_expire.c
- * what expired or was cut off is taken away lmdb_read.c     readers: load, scans, what is due
+ *   lmdb_format.c   bytes of the file's records and entries (both formats; a table of them)
+ *   lmdb_file.c     the file before LMDB sees it
+ *   lmdb_env.c      LMDB's environment: opening it, again after a panic; transactions that write
+ *   lmdb_index.c    a record and its entries in the indexes, within one transaction
+ *   lmdb_room.c     how many pages are left, and how long the file must be
+ *   lmdb_commit.c   queue, committer thread, group commit
+ *   lmdb_expire.c   what expired or was cut off is taken away
+ *   lmdb_read.c     readers: load, scans, what is due
  *   lmdb_upgrade.c  format 1 -> format 2
  *   lmdb_open.c     sw_store_open_lmdb, sw_store_close
  *   lmdb_child.c    work on a file that may be damaged, in a process of its own
@@ -39,7 +41,6 @@
 #define LMDB_BATCH_MAX    1024u
 #define LMDB_BATCH_BYTES_MAX                                                                       \
     (16u << 20) /* so that one large batch does not hold up small commits */
-#define LMDB_PATH_BYTES_MAX 4096
 
 _Static_assert(sizeof(struct sw_store_key) == 32, "the format says 32");
 _Static_assert(SW_SUBJECT_BYTES_MAX <= UINT8_MAX, "its length is one byte");
@@ -66,7 +67,7 @@ struct lmdb_sweep {
 struct lmdb_store {
     struct sw_store base;
     struct sw_store_options opt;
-    char path[LMDB_PATH_BYTES_MAX]; /* of data.mdb */
+    char path[STORE_PATH_BYTES_MAX]; /* of data.mdb */
     int lock_fd;
     unsigned forks; /* fork generation at open */
 
@@ -118,7 +119,6 @@ struct lmdb_store {
     _Atomic uint64_t record_count, bytes_used;
 };
 
-uint64_t sw_lmdb__clock_ns(clockid_t id);
 /* An LMDB code, or an errno. */
 enum sw_err sw_lmdb__err(int rc);
 /* For SW_CLEANUP; takes NULL. */
@@ -230,16 +230,6 @@ int sw_lmdb__meta_put(MDB_txn *txn, MDB_dbi dbi, const struct lmdb_meta *m);
 /* ---- lmdb_file.c ----------------------------------------------------------------------------- */
 
 /* *ret_why: what was printed; returns err. */
-enum sw_err sw_lmdb__refuse(enum sw_err err, const char **ret_why, const char *fmt, ...)
-    SW_PRINTF(3, 4);
-void sw_lmdb__fd_close(int *fd);
-/* folder/name; the folder's length was looked at (sw_lmdb__path_ok). */
-void sw_lmdb__path_join(char out[LMDB_PATH_BYTES_MAX], struct sw_slice folder, const char *name);
-SW_MUST bool sw_lmdb__path_ok(struct sw_slice folder);
-/* The folder's descriptor; made when it is not there and `make`. */
-SW_MUST enum sw_err sw_lmdb__folder_open(struct sw_slice folder, bool make, int *ret_fd,
-                                         const char **ret_why);
-SW_MUST enum sw_err sw_lmdb__lock_take(struct sw_slice folder, int *ret_fd, const char **ret_why);
 /* Is this a whole file of LMDB's? SW_E_NOT_FOUND: there is no file yet. */
 SW_MUST enum sw_err sw_lmdb__file_check(const char *path, const char **ret_why);
 /* What the file says of itself is what this program can read. */

@@ -98,7 +98,7 @@ static int one_step(struct upgrade *u)
 
 static void tell(struct upgrade *u, uint64_t records)
 {
-    uint64_t now_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC);
+    uint64_t now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
     char text[256];
 
     if (u->s->opt.tell == NULL || now_ns - u->told_ns < TELL_NS) {
@@ -113,7 +113,7 @@ static void tell(struct upgrade *u, uint64_t records)
 
 int sw_lmdb__upgrade(struct lmdb_store *s, struct lmdb_meta *m)
 {
-    struct upgrade u = {.s = s, .m = m, .told_ns = sw_lmdb__clock_ns(CLOCK_MONOTONIC)};
+    struct upgrade u = {.s = s, .m = m, .told_ns = sw_store__clock_ns(CLOCK_MONOTONIC)};
     SW_CLEANUP(sw_lmdb__abort) MDB_txn *txn = NULL;
     MDB_stat stat;
     int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);

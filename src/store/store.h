@@ -1,7 +1,8 @@
 /* store/store.h - states and versions: one asynchronous interface, several stores behind it.
  *
- * Room       lmdb_*.c (embedded, durable; the map of its files is in lmdb_priv.h), store_mem.c
- *            (tests, simulation). One contract suite runs against each.
+ * Room       lmdb_*.c and journal_*.c (embedded, durable; the maps of their files are in
+ *            lmdb_priv.h and journal_priv.h), store_mem.c (tests, simulation). One contract suite
+ *            runs against each.
  * May touch  base/, io/ (to wake the asking worker). Not placement/, not HTTP.
  * Flow       placement/ loads and commits; a commit is durable before `done` is called.
  *
@@ -267,18 +268,21 @@ int64_t sw_store_cutoff_unix_ms(struct sw_store *store, struct sw_slice subject)
 
 /* ---- the file, by commands ------------------------------------------------------------------- */
 
-/* For `stateway store`: an LMDB store's folder, also while a gateway has it open (but compact).
- * Each blocks; not in a gateway. ret_why as in sw_store_open_lmdb. */
+/* For `stateway store`: a store's folder, also while a gateway has it open (but compact). Each
+ * blocks; not in a gateway. ret_why as in sw_store_open_lmdb. SW_E_STORE_FORMAT: the folder holds a
+ * store of the other kind. */
 struct sw_store_checked {
     uint64_t records, states, tombstones, aliases, claims, cutoffs;
     uint64_t value_bytes;
     uint64_t due, subjects; /* entries of the two indexes */
-    uint64_t bad_records;   /* sum, lengths or kind are wrong */
+    uint64_t bad_records;   /* sum, lengths or kind are wrong; journal: frames */
     uint64_t bad_index;     /* index entries without their record, or records without their entry */
     uint64_t file_bytes;    /* on the disk: the file is sparse */
-    uint64_t used_bytes, free_bytes;
-    uint32_t format; /* 0: the file could not be read that far */
-    int64_t made_unix_s;
+    uint64_t used_bytes, free_bytes; /* journal: of what is live, and of what is not (any more) */
+    uint64_t memory_bytes;           /* journal: that it takes when it is open */
+    uint32_t segments;               /* journal: files */
+    uint32_t format;                 /* 0: the file could not be read that far */
+    int64_t made_unix_s;             /* journal: its oldest segment */
     int64_t oldest_unix_s, newest_unix_s; /* the first creation, the last write */
 };
 /* Reads every record and every index entry. complain(arg, text) once for each thing found, at most
@@ -300,5 +304,22 @@ SW_MUST enum sw_err sw_store_lmdb_backup(struct sw_slice path, struct sw_slice t
  * silence: SW_E_STORE_CORRUPT, and the file stays as it is. */
 SW_MUST enum sw_err sw_store_lmdb_compact(struct sw_slice path, uint64_t *ret_before_bytes,
                                           uint64_t *ret_after_bytes, const char **ret_why);
+
+/* The same for a journal. check reads every frame, quick or not (the figures are nowhere else), of
+ * one moment: what was acknowledged before it began is in it. A record that has expired is not
+ * counted. It takes about 130 bytes of memory a record. */
+SW_MUST enum sw_err sw_store_journal_check(struct sw_slice path, bool quick,
+                                           void (*complain)(void *arg, const char *text), void *arg,
+                                           struct sw_store_checked *ret_checked,
+                                           const char **ret_why);
+/* What was acknowledged before it began is in the copy; of what is committed meanwhile a part, in
+ * its order. Damage is refused: SW_E_STORE_CORRUPT. */
+SW_MUST enum sw_err sw_store_journal_backup(struct sw_slice path, struct sw_slice to,
+                                            const char **ret_why);
+/* Writes what is live to the end of the log, and then removes what stood before it: at any moment
+ * the folder holds all of it, also when this is killed. Takes the memory that a gateway takes.
+ * SW_E_STORE_FULL: the disk has no room for both. */
+SW_MUST enum sw_err sw_store_journal_compact(struct sw_slice path, uint64_t *ret_before_bytes,
+                                             uint64_t *ret_after_bytes, const char **ret_why);
 
 #endif

@@ -1,4 +1,4 @@
-/* store/store_priv.h - what the stores share: dispatch, counters, and the rules of a write.
+/* store/store_priv.h - what the stores share: dispatch, counters, folders, the rules of a write.
  *
  * The rules are here, in one pure function, so that no store can have its own: a store finds the
  * record, asks for a plan, and carries it out or refuses the commit.
@@ -7,6 +7,7 @@
 #define SW_STORE_PRIV_H
 
 #include <stdatomic.h>
+#include <time.h>
 
 #include "io/io.h"
 #include "store/store.h"
@@ -47,8 +48,46 @@ static inline void sw_store__add(_Atomic uint64_t *counter, uint64_t n)
     atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
 
-/* ---- the rules --------------------------------------------------------------------------------
+/* ---- folder.c: what all stores that keep files share ----------------------------------------- */
+
+#define STORE_PATH_BYTES_MAX 4096
+#define STORE_NAME_BYTES_MAX 32 /* of a file in a store's folder, and what goes with it */
+
+/* *ret_why: what was printed (valid until this thread's next call); returns err. */
+enum sw_err sw_store__refuse(enum sw_err err, const char **ret_why, const char *fmt, ...)
+    SW_PRINTF(3, 4);
+/* Of an errno; 0: SW_OK. */
+enum sw_err sw_store__errno(int error);
+uint64_t sw_store__clock_ns(clockid_t id);
+void sw_store__fd_close(int *fd);
+
+SW_MUST bool sw_store__path_ok(struct sw_slice folder);
+/* folder/name; sw_store__path_ok looked at the folder. */
+void sw_store__path_join(char out[STORE_PATH_BYTES_MAX], struct sw_slice folder, const char *name);
+
+enum store_files { STORE_FILES_LMDB, STORE_FILES_JOURNAL };
+/* The folder's descriptor; made (0700) when it is not there and `make`. SW_E_NOT_FOUND,
+ * SW_E_STORE_FORMAT: it holds a store of the other kind; SW_E_UNSUPPORTED, SW_E_LIMIT and others.
  */
+SW_MUST enum sw_err sw_store__folder_open(struct sw_slice folder, enum store_files files, bool make,
+                                          int *ret_fd, const char **ret_why);
+/* Does it hold a store of the other kind? SW_E_STORE_FORMAT, with what to do. */
+SW_MUST enum sw_err sw_store__folder_kind(struct sw_slice folder, int folder_fd,
+                                          enum store_files files, const char **ret_why);
+/* The lock of who writes; until *ret_fd is closed. SW_E_STORE_LOCKED. */
+SW_MUST enum sw_err sw_store__lock_take(struct sw_slice folder, int folder_fd, int *ret_fd,
+                                        const char **ret_why);
+
+/* A folder that is made under another name, and named when all in it is synced. */
+struct store_part {
+    char to[STORE_PATH_BYTES_MAX], part[STORE_PATH_BYTES_MAX];
+};
+/* `to` must not exist; p->part was made (0700). */
+SW_MUST enum sw_err sw_store__part_make(struct sw_slice to, struct store_part *p,
+                                        const char **ret_why);
+SW_MUST enum sw_err sw_store__part_name(const struct store_part *p, const char **ret_why);
+
+/* ---- the rules ------------------------------------------------------------------------------- */
 
 enum store_act {
     STORE_KEEP,   /* nothing to write */

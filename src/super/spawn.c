@@ -142,8 +142,9 @@ static bool env_private(struct sw_slice name)
     return false;
 }
 
-/* Ours first (the guard looks for the cookie), then the app's, then what we inherited. */
-static void env_inherit(struct env *e)
+/* Ours first (the guard looks for the cookie), then the app's, then what we inherited. withheld: a
+ * name that is not for this child; or empty. */
+static void env_inherit(struct env *e, struct sw_slice withheld)
 {
     size_t ours = e->count;
 
@@ -151,7 +152,7 @@ static void env_inherit(struct env *e)
         struct sw_slice name = sw_slice_cstr(*p);
 
         name = sw_slice_head(name, sw_slice_find(name, '='));
-        if (!env_private(name) && !env_has(e, ours, name)) {
+        if (!env_private(name) && !sw_slice_eq(name, withheld) && !env_has(e, ours, name)) {
             SW_ASSERT(e->count < e->max);
             e->list[e->count++] = *p;
         }
@@ -214,7 +215,7 @@ static void prepare_env(struct env *e, const struct sw_super_spawn *s)
             env_put(e, v->name, v->value);
         }
     }
-    env_inherit(e);
+    env_inherit(e, SW_S("STATEWAY_KEYS")); /* the secrets of cookies: apps need none of them */
 }
 
 static bool prepare(const struct sw_super_spawn *s, struct prepared *ret)
@@ -398,7 +399,7 @@ int sw_super__spawn_gateway(const struct sw_super_gateway_spawn *s, pid_t *ret_p
     SW_ASSERT(!fds.overflowed);
     env = (struct env){(char **)(void *)block, 0, env_max, sw_out_init(cookie, sizeof(cookie))};
     env_put(&env, SW_S(SW_COOKIE_NAME), sw_slice_cstr(s->cookie));
-    env_inherit(&env);
+    env_inherit(&env, (struct sw_slice){NULL, 0});
 
     snprintf(control, sizeof(control), "%d", s->control_fd);
     snprintf(config, sizeof(config), "%d", s->config_fd);

@@ -62,6 +62,11 @@ def has_uring():
     return fd >= 0
 
 
+def store_kind():
+    """The store of a gateway whose configuration names none: STATEWAY_TEST_STORE, else lmdb; or journal."""
+    return os.environ.get("STATEWAY_TEST_STORE", "lmdb")
+
+
 def engines():
     """The engines to test: STATEWAY_ENGINES, else both, less what the kernel refuses."""
     return os.environ.get("STATEWAY_ENGINES", "uring,epoll").split(",")
@@ -307,7 +312,7 @@ class Gateway:
     """A running stateway.
 
     config   a dict (or YAML text) as in a file; what it does not say is filled in: free ports, a store in
-             the temporary folder, two workers, no access log, debug log.
+             the temporary folder (store_kind), two workers, no access log, debug log.
     args     instead of a configuration: the arguments behind `stateway`.
     ready    wait until /readyz says yes (else only until the process is there).
     """
@@ -343,7 +348,7 @@ class Gateway:
         self.config = config = dict(config)
         config.setdefault("listen", [{"address": f"127.0.0.1:{free_port()}"}])
         config.setdefault("admin", {"address": f"127.0.0.1:{free_port()}"})
-        config.setdefault("store", f"lmdb:{self.folder}/state")
+        config.setdefault("store", f"{store_kind()}:{self.folder}/state")
         config.setdefault("workers", 2)
         log = dict(config.get("log") or {})
         log.setdefault("level", log_level)

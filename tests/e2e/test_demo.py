@@ -14,6 +14,9 @@ pytestmark = [
 ]
 
 
+PLACEMENTS = ("none", "token", "sealed", "session", "sticky")
+
+
 @pytest.fixture(scope="module")
 def demo():
     """One demo for all tests here; each opens it with a profile of its own."""
@@ -33,7 +36,7 @@ def demo():
 def page(demo):
     with browser.Browser() as one:
         one.open(demo.url)
-        for placement in ("none", "sticky", "session"):
+        for placement in PLACEMENTS:
             assert one.wait_text(f"section[data-placement={placement}] [data-role=instance]", "shop/")
         yield one
         assert [m for m in one.console() if m["level"] in ("SEVERE", "WARNING")] == []
@@ -62,7 +65,8 @@ class Column:
 
 
 def test_adding(page):
-    for placement, verdict in (("none", "none"), ("sticky", "kept"), ("session", "updated")):
+    for placement, verdict in (("none", "none"), ("token", "updated"), ("sealed", "updated"), ("session", "updated"),
+                               ("sticky", "kept")):
         column = Column(page, placement)
         column.click("add")
         column.click("add")
@@ -84,14 +88,20 @@ def test_ten_in_parallel(page):
 
 def test_killing_the_instance(page, demo):
     session, sticky = Column(page, "session"), Column(page, "sticky")
+    carried = [Column(page, "token"), Column(page, "sealed")]
     session.click("add-ten")
     sticky.click("add-ten")
+    for column in carried:
+        column.click("add")
+        column.click("add")
     assert (session.count(), sticky.count()) == (10, 10)
     killed = session.role("instance")
     session.click("kill")
     assert page.wait(lambda: "still here: 10 items" in session.role("note"))
     assert session.mood("note") == "good"
     assert session.count() == 10
+    for column in carried:
+        assert page.wait(lambda: "still here: 2 items" in column.role("note"))
     # Now the one that holds the sticky cart, if it was not that one already.
     if sticky.count() == 10:
         assert sticky.role("instance") != killed
@@ -107,13 +117,38 @@ def test_killing_the_instance(page, demo):
     assert (sticky.count(), sticky.role("verdict")) == (1, "kept")
 
 
-def test_login_and_logout(page):
-    column = Column(page, "session")
+def test_what_the_browser_carries(page):
+    """A token can be read by anybody, a sealed cookie by nobody, an id says nothing."""
+    for placement in ("token", "sealed", "session", "sticky"):
+        Column(page, placement).click("add")
+    held = {c["name"]: c for c in page.cookies()}
+    assert set(held) >= {"cart-token", "cart-sealed", "sid", "pin-shop"}
+    assert all(held[name]["httpOnly"] for name in ("cart-token", "cart-sealed", "sid", "pin-shop"))
+
+    def carried(placement, text):
+        css = f"section[data-placement={placement}] [data-role=carried]"
+        assert page.wait_text(css, text), page.text(css)
+        return page.text(css)
+
+    token = carried("token", '"state"')
+    assert '"iss": "https://shop.example"' in token and '"cart"' in token and "signed:" in token
+    sealed = carried("sealed", "only the gateway can open")
+    assert '"enc": "A256GCM"' in sealed and "cart\"" not in sealed
+    assert "random id" in carried("session", "random id")
+    assert "pin" in carried("sticky", "pin")
+    for name in ("token", "sealed", "session", "sticky"):
+        assert re.fullmatch(r"\d+ bytes", Column(page, name).role("carried-size"))
+    assert held["sid"]["value"] not in page.text("main")
+
+
+@pytest.mark.parametrize("placement,cookie", [("session", "sid"), ("token", "cart-token"), ("sealed", "cart-sealed")])
+def test_login_and_logout(page, placement, cookie):
+    column = Column(page, placement)
     column.click("add")
-    before = {c["value"] for c in page.cookies() if c["name"] == "sid"}
+    before = {c["value"] for c in page.cookies() if c["name"] == cookie}
     column.click("login")
     assert page.wait_text(column.css + "[data-role=user]", "logged in as ada")
-    after = {c["value"] for c in page.cookies() if c["name"] == "sid"}
+    after = {c["value"] for c in page.cookies() if c["name"] == cookie}
     assert len(after) == 1 and after != before, "a new id at login"
     assert all(c["httpOnly"] for c in page.cookies())
     assert column.count() == 1
@@ -122,13 +157,13 @@ def test_login_and_logout(page):
     column.click("logout")
     assert page.wait_text(column.css + "[data-role=user]", "not logged in")
     assert column.count() == 0
-    assert not any(c["name"] == "sid" for c in page.cookies())
+    assert not any(c["name"] == cookie for c in page.cookies())
 
 
 def test_restart_all_one_by_one(page, demo):
-    columns = {name: Column(page, name) for name in ("none", "sticky", "session")}
-    for name in ("sticky", "session"):
-        columns[name].click("add-ten")
+    columns = {name: Column(page, name) for name in PLACEMENTS}
+    for name in ("sticky", "session", "token", "sealed"):
+        columns[name].click("add-ten" if name in ("sticky", "session") else "add")
     before = {i["incarnation"] for i in demo.apps()["shop"]}
     button = page.find("[data-action=roll]")
     assert page.wait(button.enabled)
@@ -139,7 +174,8 @@ def test_restart_all_one_by_one(page, demo):
     assert "sticky: lost 10 items" in told
     assert not {i["incarnation"] for i in demo.apps()["shop"]} & before
     assert columns["session"].count() == 10
-    assert columns["session"].role("stats").endswith("so far")  # neither losses nor jumps
+    for name in ("session", "token", "sealed"):
+        assert columns[name].role("stats").endswith("so far"), "neither losses nor jumps"
     listed = page.text("[data-role=instances]")
     assert re.findall(r"shop/[123]", listed) == ["shop/1", "shop/2", "shop/3"]
 

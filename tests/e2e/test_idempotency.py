@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -671,7 +672,7 @@ def test_store_is_full(gateway, app):
                  "routes": [{"path": fill, "app": "a", "state": "session"},
                             {"path": path, "app": "a",
                              "idempotency": {"mode": "required", "principal": "header.Authorization"}}],
-                 "limits": {"store": "1MiB"}})
+                 "limits": {"store": "1MiB", "store-memory": "1MiB"}})
     done = key()
     first = post(g, path, done)
     assert first.status == 200
@@ -687,6 +688,74 @@ def test_store_is_full(gateway, app):
     problem(refused, 503, "idempotency-store")
     assert app.times(path, k) == 0
     replayed(post(g, path, done), first)  # reads go on
+
+
+def unkept(gateway):
+    found = re.search(r'stateway_idempotency_total{outcome="unkept"} (\d+)', gateway.admin("GET", "/metrics").body.decode())
+    return int(found[1])
+
+
+@pytest.mark.parametrize("state", ["none", "session", "sticky"])
+def test_store_is_full_and_the_route_runs(gateway, app, state):
+    """store-down: run: it is done without the promise, said so, and counted. What was kept is still answered."""
+    fill = app.on(lambda *_: answer(200, b"", [("Stateway-Set", json.dumps({"x": "y" * 3900}))]))
+    path = app.on(lambda asked, raw, n: answer(200, f"number {n}", [("Stateway-Idempotency", "store")]))
+    g = gateway({"apps": {"a": {"servers": [app.address]}},
+                 "routes": [{"path": fill, "app": "a", "state": "session"},
+                            {"path": path, "app": "a", "state": state,
+                             "idempotency": {"mode": "required", "principal": "header.Authorization",
+                                             "store-down": "run"}}],
+                 "limits": {"store": "1MiB", "store-memory": "1MiB"}})
+    done = key()
+    first = post(g, path, done)
+    assert (first.status, first.get("stateway-idempotency")) == (200, None)
+    assert unkept(g) == 0
+    wait_for(lambda: post(g, fill, None).status == 503, 60)
+    k, got = None, None
+    for _ in range(200):  # small records may still find a place between large ones
+        k = key()
+        got = post(g, path, k)
+        assert got.status == 200
+        if got.get("stateway-idempotency"):
+            break
+    assert got.all("stateway-idempotency") == ["not-kept"]
+    assert app.last(path).get("stateway-idempotency") is None  # the app is promised nothing either
+    assert unkept(g) == 1
+    again = post(g, path, k)
+    assert (again.status, again.get("idempotent-replayed")) == (200, None)
+    assert app.times(path, k) == 2
+    replayed(post(g, path, done), first)  # reads go on
+    problem(post(g, path, done, body=b"other"), 422, "idempotency-reused")
+
+
+def test_one_at_a_time_also_when_nothing_is_kept(gateway, app):
+    """The line needs no store."""
+    fill = app.on(lambda *_: answer(200, b"", [("Stateway-Set", json.dumps({"x": "y" * 3900}))]))
+    inside, most = [], []
+
+    def slow(asked, raw, n):
+        inside.append(n)
+        most.append(len(inside))
+        time.sleep(0.1)
+        inside.pop()
+        return answer(200, f"number {n}")
+    path = app.on(slow)
+    g = gateway({"apps": {"a": {"servers": [app.address]}},
+                 "routes": [{"path": fill, "app": "a", "state": "session"},
+                            {"path": path, "app": "a",
+                             "idempotency": {"mode": "required", "principal": "header.Authorization",
+                                             "store-down": "run"}}],
+                 "limits": {"store": "1MiB", "store-memory": "1MiB"}})
+    wait_for(lambda: post(g, fill, None).status == 503, 60)
+    for _ in range(200):
+        if post(g, path, key()).get("stateway-idempotency"):
+            break
+    k = key()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        got = [f.result() for f in [pool.submit(post, g, path, k) for _ in range(8)]]
+    assert max(most) == 1
+    assert {a.status for a in got} <= {200, 409}
+    assert sum(a.status == 200 for a in got) == app.times(path, k)
 
 
 # ---- answers that are too much ----

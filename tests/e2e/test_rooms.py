@@ -22,17 +22,19 @@ BELOW = {
     "route": "http config",
     "store": "io",
     "app": "io http config",
-    "placement": "io crypto http config route store app",
+    "keysets": "io crypto",
+    "placement": "io crypto http config route store app keysets",
     "realtime": "io crypto http config route store app",
-    "gateway": "io crypto http config route store app placement realtime",
-    "admin": "io crypto http config route store app placement gateway",
+    "gateway": "io crypto http config route store app keysets placement realtime",
+    "admin": "io crypto http config route store app keysets placement gateway",
     "measure": "io http config app",
     "super": "io config",
-    "cli": "io crypto http config route store app placement realtime gateway admin measure super",
+    "cli": "io crypto http config route store app keysets placement realtime gateway admin measure super",
 }
 EXCEPTIONS = {("super", "app/control.h")}
 LIBRARIES = {  # in which files a library's header may be included
     r"openssl/": r"io/tls\.c|crypto/.*",
+    r"curl/": r"keysets/fetch\.c",
     r"lmdb\.h": r"store/lmdb_priv\.h",
     r"liburing\.h": r"io/uring\.c",
     r"yaml\.h": r"config/yaml_tree\.c",

@@ -22,8 +22,19 @@ def app():
     origin.close()
 
 
-def gateway(app, folder, **more):
-    return Gateway({"apps": {"o": {"servers": [app]}}, "routes": [route("s", alarm="/alarm")], **more}, folder=folder)
+@pytest.fixture(autouse=True)
+def kind(request, monkeypatch):
+    """The kind of store that gateways have here: lmdb, unless a test is run on both."""
+    monkeypatch.setenv("STATEWAY_TEST_STORE", getattr(request, "param", "lmdb"))
+    return harness.store_kind()
+
+
+both = pytest.mark.parametrize("kind", ["lmdb", "journal"], indirect=True)
+
+
+def gateway(app, folder, ready=True, **more):
+    return Gateway({"apps": {"o": {"servers": [app]}}, "routes": [route("s", alarm="/alarm")], **more}, folder=folder,
+                   ready=ready)
 
 
 def store(*words, code=0, cwd=None):
@@ -52,59 +63,74 @@ def fill(g, count, subject=True):
     return visitors
 
 
-def lmdb(folder):
-    return f"lmdb:{folder}/state"
+def at(folder, name="state"):
+    return f"{harness.store_kind()}:{folder}/{name}"
 
 
-def test_stat_and_check_beside_a_gateway(app, tmp_path):
+def files(folder):
+    """What a store keeps, without its locks."""
+    return sorted(p.name for p in folder.iterdir() if "lock" not in p.name)
+
+
+@both
+def test_stat_and_check_beside_a_gateway(app, tmp_path, kind):
     with gateway(app, tmp_path) as g:
         fill(g, 20)
-        for where in (["--store", lmdb(tmp_path)], ["-c", g.file], ["-c", "/no/such", "--store", lmdb(tmp_path)]):
+        for where in (["--store", at(tmp_path)], ["-c", g.file], ["-c", "/no/such", "--store", at(tmp_path)]):
             out, err = store("stat", *where)
             assert err == ""
             f = figures(out)
             assert (f["records"], f["with a subject"], f["with a due time"], f["cut-offs"]) == (20, 20, 10, 0), out
-            assert re.search(r"^format +2, made 20\d\d-", out, re.M)
+            assert re.search(rf"^format +{2 if kind == 'lmdb' else 1}, made 20\d\d-", out, re.M)
             assert re.search(r"^file +[\d.]+ [KM]iB on the disk: ", out, re.M)
         out, err = store("check", "-c", g.file)
-        assert err == "" and "whole: every record" in out
+        assert err == "" and "whole: every " in out
         f = figures(out)
-        assert (f["states"], f["damaged records"], f["wrong entries"]) == (20, 0, 0)
+        assert f["states"] == 20
+        if kind == "lmdb":
+            assert (f["damaged records"], f["wrong entries"]) == (0, 0)
+        else:
+            assert (f["damaged frames"], f["segments"]) == (0, 1)
         # a subject is ended: a small record for each name that it has here
         assert g.admin("DELETE", "/v1/subjects/user-1").status == 200
-        out, _ = store("stat", "--store", lmdb(tmp_path))
+        out, _ = store("stat", "--store", at(tmp_path))
         assert 1 <= figures(out)["cut-offs"] <= 4
-        store("check", "--store", lmdb(tmp_path))
-    # without flags: ./state
-    out, _ = store("stat", cwd=tmp_path)
-    assert figures(out)["records"] == 20
+        store("check", "--store", at(tmp_path))
+    if kind == "lmdb":  # without flags: ./state
+        out, _ = store("stat", cwd=tmp_path)
+        assert figures(out)["records"] == 20
 
 
-def test_backup_beside_a_gateway_and_back(app, tmp_path):
+@both
+def test_backup_beside_a_gateway_and_back(app, tmp_path, kind):
     copy = tmp_path / "monday"
     with gateway(app, tmp_path) as g:
         visitors = fill(g, 10)
-        out, err = store("backup", copy, "--store", lmdb(tmp_path))
+        out, err = store("backup", copy, "--store", at(tmp_path))
         assert err == "" and f"{copy}: 10 records" in out and "keys.json" in out
         for v in visitors:
             assert v.set({"n": -1}).status == 200
         visitors += fill(g, 5)
-        _, err = store("backup", copy, "--store", lmdb(tmp_path), code=1)
+        _, err = store("backup", copy, "--store", at(tmp_path), code=1)
         assert "is there already" in err
-        assert sorted(p.name for p in copy.iterdir() if "lock" not in p.name) == ["data.mdb"]
+        assert files(copy) == ["data.mdb" if kind == "lmdb" else "0000000000000001.journal"]
         assert oct(copy.stat().st_mode)[-3:] == "700"
-    store("check", "--store", f"lmdb:{copy}")
-    shutil.copy(copy / "data.mdb", tmp_path / "state" / "data.mdb")
+    store("check", "--store", f"{kind}:{copy}")
+    for old in (tmp_path / "state").glob("*.journal"):
+        old.unlink()
+    for name in files(copy):
+        shutil.copy(copy / name, tmp_path / "state" / name)
     with gateway(app, tmp_path) as g:
         for n, v in enumerate(visitors[:10]):
             assert Visitor(g, cookies=v.cookies).state()["n"] == n  # as it was then
         for v in visitors[10:]:
             assert Visitor(g, cookies=v.cookies).state() is None
     # the copy is a store too
-    with gateway(app, tmp_path, store=f"lmdb:{copy}") as g:
+    with gateway(app, tmp_path, store=f"{kind}:{copy}") as g:
         assert Visitor(g, cookies=visitors[3].cookies).state()["n"] == 3
 
 
+@both
 def test_backups_under_load_are_whole(app, tmp_path):
     with gateway(app, tmp_path) as g:
         stop = threading.Event()
@@ -113,47 +139,50 @@ def test_backups_under_load_are_whole(app, tmp_path):
             t.start()
         try:
             for i in range(5):
-                store("backup", tmp_path / f"b{i}", "--store", lmdb(tmp_path))
-                store("check", "--store", f"lmdb:{tmp_path}/b{i}")
-                store("check", "--store", lmdb(tmp_path))
+                store("backup", tmp_path / f"b{i}", "--store", at(tmp_path))
+                store("check", "--store", at(tmp_path, f"b{i}"))
+                store("check", "--store", at(tmp_path))
         finally:
             stop.set()
             for t in threads:
                 t.join()
-        store("check", "--store", lmdb(tmp_path))
+        store("check", "--store", at(tmp_path))
 
 
-def test_compact(app, tmp_path):
+@both
+def test_compact(app, tmp_path, kind):
     with gateway(app, tmp_path) as g:
         visitors = fill(g, 60)
         for v in visitors[10:]:
             assert v.delete().status == 200
-        _, err = store("compact", "--store", lmdb(tmp_path), code=1)
+        _, err = store("compact", "--store", at(tmp_path), code=1)
         assert f"process {g.gateway_pid()} has it open" in err
         assert visitors[0].state()["n"] == 0
-    before = (tmp_path / "state" / "data.mdb").stat()
-    out, err = store("compact", "--store", lmdb(tmp_path))
+    name = files(tmp_path / "state")[0]
+    before = (tmp_path / "state" / name).stat()
+    out, err = store("compact", "--store", at(tmp_path))
     assert err == "" and re.search(r": [\d.]+ KiB before, [\d.]+ KiB now", out)
-    after = (tmp_path / "state" / "data.mdb").stat()
+    assert len(files(tmp_path / "state")) == 1 and (kind == "journal") == (files(tmp_path / "state") != [name])
+    after = (tmp_path / "state" / files(tmp_path / "state")[0]).stat()
     assert after.st_blocks < before.st_blocks and after.st_mode == before.st_mode
-    assert sorted(p.name for p in (tmp_path / "state").iterdir() if "lock" not in p.name) == ["data.mdb"]
-    out, _ = store("check", "--store", lmdb(tmp_path))
+    out, _ = store("check", "--store", at(tmp_path))
     assert figures(out)["states"] == 10
     with gateway(app, tmp_path) as g:
         for n, v in enumerate(visitors[:10]):
             assert Visitor(g, cookies=v.cookies).state()["n"] == n
         assert Visitor(g, cookies=visitors[0].cookies).set({"n": 100}).status == 200
-        store("check", "--store", lmdb(tmp_path))
+        store("check", "--store", at(tmp_path))
         assert Visitor(g, cookies=visitors[20].cookies).state() is None
 
 
+@both
 def test_a_gateway_waits_for_nothing_that_was_killed(app, tmp_path):
     """Commands that were killed hold no lock, leave no half file in the way, and no pages used."""
     with gateway(app, tmp_path) as g:
         fill(g, 30)
     for n in range(12):
         for words in (["check"], ["compact"], ["backup", str(tmp_path / f"k{n}")]):
-            p = subprocess.Popen([str(harness.BINARY), "store", *words, "--store", lmdb(tmp_path)],
+            p = subprocess.Popen([str(harness.BINARY), "store", *words, "--store", at(tmp_path)],
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(random.random() * 0.06)
             p.kill()
@@ -163,7 +192,7 @@ def test_a_gateway_waits_for_nothing_that_was_killed(app, tmp_path):
     with gateway(app, tmp_path) as g:
         fill(g, 5)
         assert not (tmp_path / "state" / "new.mdb").exists()
-        out, _ = store("check", "--store", lmdb(tmp_path))
+        out, _ = store("check", "--store", at(tmp_path))
         assert figures(out)["states"] == 35
 
 
@@ -197,7 +226,8 @@ def write_on(g, stop, acked, seed):
             acked.append((dict(visitor.cookies), n))
 
 
-def test_killed_gateways_leave_whole_indexes(app, tmp_path):
+@both
+def test_killed_gateways_leave_whole_indexes(app, tmp_path, kind):
     with gateway(app, tmp_path) as g:
         stop, acked = threading.Event(), []
         threads = [threading.Thread(target=write_on, args=(g, stop, acked, i)) for i in range(6)]
@@ -209,8 +239,8 @@ def test_killed_gateways_leave_whole_indexes(app, tmp_path):
                 old = g.gateway_pid()
                 os.kill(old, signal.SIGKILL)
                 harness.wait_for(lambda old=old: not harness.alive(old))
-                out, err = store("check", "--store", lmdb(tmp_path))  # perhaps beside the next one
-                assert err == "" and figures(out)["wrong entries"] == 0
+                out, err = store("check", "--store", at(tmp_path))  # perhaps beside the next one
+                assert err == "" and figures(out)["wrong entries" if kind == "lmdb" else "damaged frames"] == 0
                 g.wait_ready()
         finally:
             stop.set()
@@ -219,11 +249,11 @@ def test_killed_gateways_leave_whole_indexes(app, tmp_path):
         assert len(acked) > 20
         for cookies, n in acked:
             assert Visitor(g, cookies=cookies).state()["n"] == n
-        out, _ = store("check", "--store", lmdb(tmp_path))
+        out, _ = store("check", "--store", at(tmp_path))
         shown = figures(out)
         listed = {s: g.admin("GET", f"/v1/subjects/{s}").json()["sessions"] for s in ("alice", "bob")}
         assert sum(listed.values()) == shown["with a subject"], (listed, out)
-    store("check", "--store", lmdb(tmp_path))
+    store("check", "--store", at(tmp_path))
 
 
 # ---- damage ----
@@ -233,17 +263,17 @@ def test_damaged_pages_are_found(app, tmp_path):
     with gateway(app, tmp_path) as g:
         fill(g, 200)
     data = tmp_path / "state" / "data.mdb"
-    store("compact", "--store", lmdb(tmp_path))  # no page is free: each one matters
+    store("compact", "--store", at(tmp_path))  # no page is free: each one matters
     whole = data.read_bytes()
     pages = len(whole) // 4096
-    store("check", "--store", lmdb(tmp_path))
+    store("check", "--store", at(tmp_path))
     found = 0
     for page in random.sample(range(2, pages), min(pages - 2, 25)):
         for junk in (os.urandom(4096), b"\0" * 4096):
             bad = bytearray(whole)
             bad[page * 4096:(page + 1) * 4096] = junk
             data.write_bytes(bad)
-            done = subprocess.run([str(harness.BINARY), "store", "check", "--store", lmdb(tmp_path)], timeout=60,
+            done = subprocess.run([str(harness.BINARY), "store", "check", "--store", at(tmp_path)], timeout=60,
                                   capture_output=True, text=True, check=False)
             assert done.returncode == 1, (page, done)
             assert "stateway store: store" in done.stderr and "Assertion" not in done.stderr, done.stderr
@@ -251,7 +281,7 @@ def test_damaged_pages_are_found(app, tmp_path):
             found += 1
     assert found >= 20
     data.write_bytes(whole)
-    out, _ = store("check", "--store", lmdb(tmp_path))
+    out, _ = store("check", "--store", at(tmp_path))
     assert figures(out)["states"] == 200
 
 
@@ -261,9 +291,38 @@ def test_a_cut_file_is_refused(app, tmp_path):
     data = tmp_path / "state" / "data.mdb"
     os.truncate(data, 5 * 4096)
     for words in (["stat"], ["check"], ["compact"], ["backup", tmp_path / "b"]):
-        _, err = store(*words, "--store", lmdb(tmp_path), code=1)
+        _, err = store(*words, "--store", at(tmp_path), code=1)
         assert "the file is cut" in err and "restore it from a backup" in err
     assert not list(tmp_path.glob("b*"))
+
+
+@pytest.mark.parametrize("kind", ["journal"], indirect=True)
+def test_damaged_frames_are_found(app, tmp_path, kind):
+    """What is damaged is said, start and backup refuse it, and nothing of it was changed."""
+    with gateway(app, tmp_path) as g:
+        visitors = fill(g, 40)
+    [segment] = (tmp_path / "state").glob("*.journal")
+    whole = segment.read_bytes()
+    for at_byte in [0, 100, 4096, len(whole) - 1] + random.sample(range(4096, len(whole)), 12):
+        bad = bytearray(whole)
+        bad[at_byte] ^= 1 << random.randrange(8)
+        segment.write_bytes(bad)
+        _, err = store("check", "--store", at(tmp_path), code=1)
+        assert segment.name in err and "backup" in err or "name another folder" in err, (at_byte, err)
+        store("backup", tmp_path / "b", "--store", at(tmp_path), code=1)
+        store("compact", "--store", at(tmp_path), code=1)
+        assert segment.read_bytes() == bad and files(tmp_path / "state") == [segment.name]
+        assert not list(tmp_path.glob("b*"))
+    g = gateway(app, tmp_path, ready=False)
+    try:
+        assert g.wait(20) == 3, g.log()
+        assert segment.name in g.log() and "restore the folder from a backup" in g.log()
+        g.check(3)
+    finally:
+        g.discard()
+    segment.write_bytes(whole)
+    with gateway(app, tmp_path) as g:
+        assert Visitor(g, cookies=visitors[7].cookies).state()["n"] == 7
 
 
 # ---- words ----
@@ -276,8 +335,9 @@ def test_a_cut_file_is_refused(app, tmp_path):
     (["stat", "more"], "stat takes no word behind it"),
     (["backup"], "backup takes FOLDER"),
     (["check", "--store", "memory:"], "a store in memory has no file"),
-    (["check", "--store", "nothing"], "this works on lmdb:FOLDER, not on"),
-    (["check", "--store", "lmdb:"], "this works on lmdb:FOLDER, not on"),
+    (["check", "--store", "nothing"], "this works on lmdb:FOLDER and journal:FOLDER, not on"),
+    (["check", "--store", "lmdb:"], "this works on lmdb:FOLDER and journal:FOLDER, not on"),
+    (["check", "--store", "journal:"], "this works on lmdb:FOLDER and journal:FOLDER, not on"),
     (["check", "--listen", "127.0.0.1:1"], "there is no flag"),
 ])
 def test_wrong_usage(words, said):
@@ -285,9 +345,10 @@ def test_wrong_usage(words, said):
     assert out == "" and said in err and "--help" in err
 
 
-def test_what_is_not_there(tmp_path):
+@both
+def test_what_is_not_there(tmp_path, kind):
     for words in (["stat"], ["check"], ["compact"], ["backup", tmp_path / "b"]):
-        _, err = store(*words, "--store", f"lmdb:{tmp_path}/none", code=1)
+        _, err = store(*words, "--store", at(tmp_path, "none"), code=1)
         assert "none" in err
     assert list(tmp_path.iterdir()) == []
     _, err = store("stat", "-c", tmp_path / "none.yaml", code=1)
@@ -296,6 +357,6 @@ def test_what_is_not_there(tmp_path):
 
 def test_help():
     done = subprocess.run([str(harness.BINARY), "store", "--help"], capture_output=True, text=True, check=True)
-    for word in ("stat", "check", "backup", "compact", "--store", "lmdb:./state"):
+    for word in ("stat", "check", "backup", "compact", "--store", "lmdb:./state", "journal:FOLDER"):
         assert word in done.stdout
     assert "store " in subprocess.run([str(harness.BINARY), "--help"], capture_output=True, text=True, check=True).stdout

@@ -38,6 +38,22 @@ static void sign_and_verify(const struct sw_jwks *set)
     }
 }
 
+/* With its own keys as kept ones nothing is added, nothing signs, and the same is published. */
+static void merge(const struct sw_jwks *set, struct sw_slice text)
+{
+    const struct sw_jwk *kept[SW_JWKS_KEYS_MAX];
+    struct sw_jwks *merged;
+
+    for (size_t i = 0; i < sw_jwks_count(set); i++) {
+        kept[i] = sw_jwks_at(set, i);
+    }
+    SW_ASSERT(sw_jwks_merge(set, kept, sw_jwks_count(set), &merged) == SW_OK);
+    SW_ASSERT(sw_jwks_count(merged) == sw_jwks_count(set));
+    SW_ASSERT(sw_jwks_signer(merged) == NULL);
+    SW_ASSERT(sw_slice_eq(publish(merged, again_room, sizeof(again_room)), text));
+    sw_jwks_unref(merged);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct sw_jwks_rules rules = {SW_JOSE_SECRETS | SW_JOSE_PUBLIC, true};
@@ -65,6 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         SW_ASSERT(sw_slice_eq(text, SW_S("{\"keys\":[]}")));
     }
+    merge(set, text);
     sign_and_verify(set);
     sw_jwks_unref(set);
     return 0;

@@ -27,6 +27,8 @@ static struct sw_admin_snapshot *snapshot_new(size_t loops, size_t instances)
     s->placements[SW_PLACE_NONE] = "none";
     s->placements[SW_PLACE_STICKY] = "sticky";
     s->placements[SW_PLACE_SESSION] = "session";
+    s->placements[SW_PLACE_TOKEN] = "token";
+    s->placements[SW_PLACE_SEALED] = "sealed";
     memcpy(s->states, state_names, sizeof(state_names));
     for (size_t e = 0; e < SW_E_COUNT; e++) {
         s->error_labels[e] = sw_err_label((enum sw_err)e);
@@ -290,7 +292,7 @@ static void labels_are_escaped(void **state)
 /* Everything at its limit, with names as long as they can be: it fits. And cut short: no harm. */
 static void largest(void **state)
 {
-    static char names[SW_APPS_MAX][64];
+    static char names[SW_APPS_MAX][64], sources[SW_KEYSETS_MAX][256];
     const size_t instances = 40, loops = 257;
     struct sw_admin_snapshot *s = snapshot_new(loops, SW_APPS_MAX * instances);
     size_t len;
@@ -340,6 +342,16 @@ static void largest(void **state)
     s->has_store = true;
     s->store_name = "lmdb";
     memset(&s->store, 0xff, sizeof(s->store));
+    s->keyset_count = SW_KEYSETS_MAX;
+    for (size_t i = 0; i < SW_KEYSETS_MAX; i++) {
+        memset(sources[i], '"', sizeof(sources[i])); /* each has an escape */
+        (void)snprintf(sources[i] + 240, 16, "#%02zu", i);
+        s->keysets[i] = (struct sw_keyset_stats){{sources[i], 256}, UINT64_MAX, UINT64_MAX,
+                                                 UINT64_MAX,        INT64_MAX,  UINT32_MAX,
+                                                 UINT32_MAX,        true};
+        memset(sources[i] + 243, 'x', 13);
+    }
+    memset(&s->tokens, 0xff, sizeof(s->tokens));
     s->loop_count = loops;
     for (size_t i = 0; i < loops; i++) {
         (void)snprintf(s->loops[i].worker, sizeof(s->loops[i].worker), "%zu", i);
@@ -436,6 +448,36 @@ static void status_json(void **state)
     snapshot_free(s);
 }
 
+static void keys_json(void **state)
+{
+    struct sw_admin_snapshot *s = example();
+    char text[8192];
+    struct sw_out out = sw_out_init(text, sizeof(text));
+
+    (void)state;
+    s->key_count = 2;
+    s->keys[0] = (struct sw_admin_key){1, SW_KEY_RETIRED, 5, 6, 7, {8, 9, 10}};
+    s->keys[1] = (struct sw_admin_key){2, SW_KEY_ACTIVE, 6, 0, INT64_MAX, {0, 0, 0}};
+    sw_admin__keys_put(&out, s);
+    sw_out_char(&out, '\0');
+    assert_string_equal(
+        text, "{\"stale\":false,\"keys\":[{\"id\":1,\"state\":\"retired\",\"created\":5,\"retired\":6,"
+              "\"dead\":7,\"made\":9,\"opened\":8,\"last_used\":10},{\"id\":2,\"state\":\"active\","
+              "\"created\":6,\"made\":0,\"opened\":0,\"last_used\":0}]}\n");
+    s->key_count = SW_KEYS_MAX; /* as long as they can be */
+    for (size_t i = 0; i < SW_KEYS_MAX; i++) {
+        s->keys[i] = (struct sw_admin_key){
+            UINT32_MAX, SW_KEY_RETIRED, INT64_MAX, INT64_MAX, INT64_MAX - 1,
+            {UINT64_MAX, UINT64_MAX, INT64_MAX}};
+    }
+    s->keys_stale = true;
+    out = sw_out_init(text, sizeof(text));
+    sw_admin__keys_put(&out, s);
+    assert_false(out.overflowed);
+    assert_int_equal(sw_json_check(sw_out_done(&out)).err, SW_OK);
+    snapshot_free(s);
+}
+
 /* ---- order ----------------------------------------------------------------------------------- */
 
 static void sorted(void **state)
@@ -488,7 +530,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(metrics),     cmocka_unit_test(labels_are_escaped),
         cmocka_unit_test(largest),     cmocka_unit_test(apps_json),
-        cmocka_unit_test(status_json), cmocka_unit_test(sorted),
+        cmocka_unit_test(status_json), cmocka_unit_test(keys_json), cmocka_unit_test(sorted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

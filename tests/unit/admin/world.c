@@ -132,9 +132,37 @@ const struct sw_keyring *sw_gateway_keys(const struct sw_gateway *g)
     return &g->keys;
 }
 
+const struct sw_keys_rules *sw_gateway_keys_in(const struct sw_gateway *g)
+{
+    return &g->rules;
+}
+
+bool sw_gateway_keys_stale(const struct sw_gateway *g)
+{
+    return g->stale;
+}
+
+struct sw_key_used sw_gateway_key_used(const struct sw_gateway *g, uint32_t id)
+{
+    (void)g;
+    return (struct sw_key_used){10 * id, 20 * id, 1760000000};
+}
+
 bool sw_gateway_stopping(const struct sw_gateway *g)
 {
     return g->stopping;
+}
+
+const struct sw_keysets *sw_gateway_keysets(const struct sw_gateway *g)
+{
+    (void)g;
+    return NULL;
+}
+
+struct sw_token_cache_stats sw_gateway_tokens(const struct sw_gateway *g)
+{
+    (void)g;
+    return (struct sw_token_cache_stats){.hits = 3, .misses = 2};
 }
 
 uint64_t sw_gateway_log_dropped(const struct sw_gateway *g)

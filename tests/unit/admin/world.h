@@ -18,6 +18,8 @@ struct sw_gateway {
     struct sw_store *store; /* the test's; NULL: none */
     struct sw_budget large;
     struct sw_keyring keys; /* none: a subject has its own name only */
+    struct sw_keys_rules rules;
+    bool stale;
     enum sw_err command_err; /* what sw_life_* answer */
     char command[128];       /* the last one: "kill shop/2" */
     unsigned command_count;

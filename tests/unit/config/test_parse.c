@@ -60,6 +60,7 @@ static void shortest_file(void **state)
     TEXT_IS(c->keys_file, "./state/keys.json");
     assert_int_equal(c->sync, 0);
     assert_int_equal(c->store_map_bytes, 16ull << 30);
+    assert_int_equal(c->store_memory_bytes, 1ull << 30);
     assert_int_equal(c->engine, SW_ENGINE_AUTO);
     assert_int_equal(c->workers, 0);
     assert_int_equal(c->log_level, SW_LOG_INFO);
@@ -147,6 +148,136 @@ static void shortest_file(void **state)
     sw_config_free(c);
 }
 
+static void full_tokens(const struct sw_config *c)
+{
+    const struct sw_config_token *t = &c->routes[3].token;
+
+    assert_int_equal(c->keyset_count, 1); /* of two routes */
+    TEXT_IS(c->keysets[0].source, "https://id.example/jwks.json");
+    assert_true(c->keysets[0].url);
+    assert_int_equal(c->routes[3].placement, SW_PLACE_NONE);
+    assert_true(t->on);
+    assert_true(t->from_cookie);
+    TEXT_IS(t->cookie.name, "id");
+    TEXT_IS(t->cookie.path, "/api");
+    assert_int_equal(t->cookie.same_site, 1);
+    assert_int_equal(t->cookie.secure, SW_SECURE_YES);
+    assert_int_equal(t->keyset, 0);
+    TEXT_IS(t->issuer, "https://id.example");
+    TEXT_IS(t->typ, "at+jwt");
+    assert_int_equal(t->audience_count, 2);
+    TEXT_IS(t->audiences[1], "api");
+    assert_int_equal(t->scope_count, 2);
+    TEXT_IS(t->scopes[0], "read");
+    assert_int_equal(t->claim_count, 2);
+    TEXT_IS(t->claims[1].name, "admin");
+    TEXT_IS(t->claims[1].value, "true");
+    assert_int_equal(t->header_count, 2);
+    TEXT_IS(t->headers[0].name, "X-User");
+    TEXT_IS(t->headers[0].value, "sub");
+    assert_int_equal(t->skew_s, 60);
+    assert_int_equal(t->age_s_max, 12 * 3600);
+    assert_false(t->required);
+    assert_false(t->mint.on);
+
+    t = &c->routes[4].token;
+    assert_int_equal(c->routes[4].session.key_source, SW_KEY_CLAIM);
+    TEXT_IS(c->routes[4].session.key_name, "tenant");
+    assert_int_equal(t->keyset, 0);
+    assert_false(t->from_cookie);
+    assert_int_equal(t->typ.len, 0);
+    assert_int_equal(t->skew_s, 30);
+    assert_int_equal(t->age_s_max, 0);
+    assert_true(t->required);
+
+    t = &c->routes[5].token;
+    assert_int_equal(c->routes[5].placement, SW_PLACE_TOKEN);
+    assert_int_equal(t->keyset, SW_KEYSETS_MAX);
+    assert_true(t->mint.on);
+    assert_false(t->required);
+    TEXT_IS(t->typ, "JWT");
+    assert_int_equal(t->mint.alg, SW_CONFIG_ALG_ES256);
+    assert_int_equal(t->mint.life_s, 300);
+    assert_int_equal(t->mint.renew_s, 120);
+    assert_int_equal(t->mint.absolute_s, 12 * 3600);
+    assert_int_equal(t->mint.deliver, SW_DELIVER_COOKIE);
+}
+
+static void full_sealed(const struct sw_config_route *r)
+{
+    assert_int_equal(r->placement, SW_PLACE_SEALED);
+    assert_int_equal(r->moved_from, SW_PLACE_SESSION);
+    TEXT_IS(r->session.cookie.name, "old-prefs");
+    TEXT_IS(r->sealed.cookie.name, "prefs");
+    TEXT_IS(r->sealed.cookie.path, "/prefs");
+    assert_int_equal(r->sealed.cookie.same_site, 1);
+    assert_int_equal(r->sealed.cookie.secure, SW_SECURE_YES);
+    assert_int_equal(r->sealed.idle_s, 20 * 86400);
+    assert_int_equal(r->sealed.absolute_s, 60 * 86400);
+    assert_int_equal(r->sealed.oversize, SW_OVERSIZE_SPILL);
+    assert_true(r->sealed.replay_guard);
+}
+
+/* What the sections are when they are short: defaults, and those that give way. */
+static void short_sections(void **state)
+{
+    struct sw_config *c = parsed(
+        SW_S("apps: { shop: { command: [x] } }\n"
+             "routes:\n"
+             "- { path: /a/*, app: shop, state: sealed, sealed: { absolute: 1d } }\n"
+             "- { path: /b/*, app: shop, state: token,\n"
+             "    token: { issuer: i, audience: [a], mint: { absolute: 4m } } }\n"
+             "- { path: /c/*, app: shop, state: session, moved-from: token,\n"
+             "    token: { issuer: i, audience: [a], keys: k.json } }\n"
+             "- { path: /d/*, app: shop, token: { issuer: i, audience: [a], keys: l.json } }\n"),
+        NULL);
+    const struct sw_config_route *r = &c->routes[0];
+
+    (void)state;
+    assert_int_equal(c->keys_rotate_s, 0);
+    assert_int_equal(c->keyset_count, 2);
+    assert_false(c->keysets[1].url);
+    TEXT_IS(r->sealed.cookie.name, "state-shop");
+    TEXT_IS(r->sealed.cookie.path, "/");
+    assert_int_equal(r->sealed.idle_s, 86400);
+    assert_int_equal(r->sealed.oversize, SW_OVERSIZE_REFUSE);
+    assert_false(r->sealed.replay_guard);
+    r = &c->routes[1];
+    assert_int_equal(r->token.mint.alg, SW_CONFIG_ALG_ED25519);
+    assert_int_equal(r->token.mint.life_s, 240);
+    assert_int_equal(r->token.mint.renew_s, 120);
+    assert_int_equal(r->token.mint.deliver, SW_DELIVER_HEADER);
+    r = &c->routes[2];
+    assert_false(r->token.required); /* who was brought over has none any more */
+    assert_int_equal(r->token.keyset, 0);
+    r = &c->routes[3];
+    assert_true(r->token.required);
+    assert_int_equal(r->token.keyset, 1);
+    sw_config_free(c);
+}
+
+/* One source more than there is room for. */
+static void too_many_keysets(void **state)
+{
+    static char text[32768];
+    struct sw_out out = sw_out_init(text, sizeof(text));
+    struct sw_config_errors errors;
+    struct sw_config *c = NULL;
+
+    (void)state;
+    sw_out_lit(&out, "apps: { a: { command: [x] } }\nroutes:\n");
+    for (unsigned i = 0; i < SW_KEYSETS_MAX; i++) {
+        sw_out_printf(&out,
+                      "- { path: /%u, app: a, token: { issuer: i, audience: [a], keys: k%u } }\n",
+                      i, i);
+    }
+    sw_config_free(parsed(sw_out_done(&out), NULL));
+    sw_out_lit(&out, "- { path: /x, app: a, token: { issuer: i, audience: [a], keys: x } }\n");
+    assert_int_equal(parse(sw_out_done(&out), NULL, &c, &errors), SW_E_SYNTAX);
+    assert_int_equal(errors.count, 1);
+    sw_config_errors_fini(&errors);
+}
+
 static void full_file(void **state)
 {
     size_t len;
@@ -168,6 +299,7 @@ static void full_file(void **state)
     TEXT_IS(c->store_path, "/var/lib/stateway");
     assert_int_equal(c->sync, 1);
     TEXT_IS(c->keys_file, "/etc/stateway/keys.json");
+    assert_int_equal(c->keys_rotate_s, 7 * 86400);
     assert_int_equal(c->engine, SW_ENGINE_EPOLL);
     assert_int_equal(c->workers, 4);
     assert_int_equal(c->log_level, SW_LOG_DEBUG);
@@ -177,6 +309,7 @@ static void full_file(void **state)
     assert_int_equal(c->timeouts.send_ns, 15 * SW_NS_PER_S);
     assert_int_equal(c->limits.body_bytes, 1 << 30);
     assert_int_equal(c->store_map_bytes, 1 << 30);
+    assert_int_equal(c->store_memory_bytes, 512 << 20);
     assert_int_equal(c->limits.large_bytes, 128 << 20);
     TEXT_IS(c->side_text, "127.0.0.1:7070");
 
@@ -201,7 +334,7 @@ static void full_file(void **state)
     assert_int_equal(a->servers[2].weight, 2);
     TEXT_IS(a->servers[2].text, "10.0.0.6:8000");
 
-    assert_int_equal(c->route_count, 4);
+    assert_int_equal(c->route_count, 8);
     r = &c->routes[0];
     TEXT_IS(r->host, "*.shop.example");
     assert_int_equal(r->method_count, 2);
@@ -216,6 +349,11 @@ static void full_file(void **state)
     assert_int_equal(r->session.inline_bytes, 8192);
     assert_int_equal(r->session.max_bytes, 2 << 20);
     assert_true(r->session.encrypt);
+    assert_true(r->session.phantom.on);
+    TEXT_IS(r->session.phantom.issuer, "https://shop.example");
+    TEXT_IS(r->session.phantom.audience, "shop-app");
+    assert_int_equal(r->session.phantom.alg, SW_CONFIG_ALG_HS256);
+    assert_int_equal(r->session.phantom.life_s, 60);
     assert_int_equal(r->idempotency.mode, SW_IDEM_OPTIONAL);
     assert_int_equal(r->idempotency.retention_s, 3600);
     assert_int_equal(r->idempotency.unknown, SW_IDEM_UNKNOWN_RETRY);
@@ -245,10 +383,15 @@ static void full_file(void **state)
     TEXT_IS(r->sticky.cookie.path, "/legacy");
     assert_int_equal(r->sticky.cookie.same_site, 1);
     assert_int_equal(r->sticky.cookie.secure, SW_SECURE_NO);
-    assert_int_equal(c->routes[3].placement, SW_PLACE_NONE);
-    assert_int_equal(c->routes[3].index, 3);
+    full_tokens(c);
+    full_sealed(&c->routes[6]);
+    assert_int_equal(c->routes[7].placement, SW_PLACE_NONE);
+    assert_int_equal(c->routes[7].index, 7);
+    assert_false(c->routes[7].token.on);
+    assert_int_equal(c->routes[7].token.keyset, SW_KEYSETS_MAX);
+    assert_int_equal(c->routes[7].moved_from, SW_PLACE_NONE);
     assert_true(c->routes[0].ident != c->routes[1].ident);
-    assert_true(c->routes[1].ident != c->routes[3].ident);
+    assert_true(c->routes[1].ident != c->routes[7].ident);
     sw_config_free(c);
 }
 
@@ -639,6 +782,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shortest_file),
         cmocka_unit_test(full_file),
+        cmocka_unit_test(short_sections),
+        cmocka_unit_test(too_many_keysets),
         cmocka_unit_test(sorted_when_it_breaks_off),
         cmocka_unit_test(every_prefix),
         cmocka_unit_test(garbage),

@@ -15,6 +15,10 @@
 #define S2 "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8"
 #define KEY(id, state, secret)                                                                     \
     "{\"id\":" id ",\"state\":\"" state "\",\"created\":1760000000,\"secret\":\"" secret "\"}"
+#define OLD(id, state, retired)                                                                    \
+    "{\"id\":" id ",\"state\":\"" state "\",\"created\":1760000000,\"retired\":" retired \
+    ",\"secret\":\"" S2 "\"}"
+#define RING2(keys) "{\"version\":2,\"keys\":[" keys "]}"
 #define RING(keys) "{\"version\":1,\"keys\":[" keys "]}"
 
 static const struct {
@@ -29,7 +33,18 @@ static const struct {
     {"garbage", "hello", "not JSON"},
     {"list", "[]", "no JSON object"},
     {"no version", "{\"keys\":[" KEY("1", "active", S1) "]}", "\"version\" must be 1"},
-    {"newer version", "{\"version\":2,\"keys\":[]}", "newer stateway"},
+    {"newer version", "{\"version\":3,\"keys\":[]}", "newer stateway"},
+    {"version 0", "{\"version\":0,\"keys\":[]}", "\"version\" must be 1"},
+    {"version 2", RING2(KEY("1", "active", S1) "," OLD("2", "retired", "1770000000")), NULL},
+    {"version 2, time not known", RING2(KEY("1", "active", S1) "," OLD("2", "retired", "0")), NULL},
+    {"version 1 has no such time", RING(KEY("1", "active", S1) "," OLD("2", "retired", "5")),
+     "unknown member \"retired\""},
+    {"version 2, time missing", RING2(KEY("1", "active", S1) "," KEY("2", "retired", S2)),
+     "key 2: a retired key has"},
+    {"version 2, a seed with it", RING2(KEY("1", "active", S1) "," OLD("2", "seed", "5")),
+     "key 2: a retired key has"},
+    {"version 2, time with a fraction",
+     RING2(KEY("1", "active", S1) "," OLD("2", "retired", "5.5")), "\"retired\" of key 2"},
     {"version as a string", "{\"version\":\"1\",\"keys\":[]}", "\"version\" must be 1"},
     {"no keys", "{\"version\":1}", "\"keys\" is missing"},
     {"keys as an object", "{\"version\":1,\"keys\":{}}", "no list"},

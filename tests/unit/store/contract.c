@@ -261,11 +261,14 @@ static void on_complaint(void *arg, const char *text)
 
 void assert_whole(struct world *w)
 {
+    struct sw_slice folder = sw_slice_cstr(w->folder);
     struct sw_store_checked c;
     const char *why = "";
+    enum sw_err err = strcmp(w->maker->name, "journal") == 0
+                          ? sw_store_journal_check(folder, false, on_complaint, NULL, &c, &why)
+                          : sw_store_lmdb_check(folder, false, on_complaint, NULL, &c, &why);
 
-    if (sw_store_lmdb_check(sw_slice_cstr(w->folder), false, on_complaint, NULL, &c, &why) !=
-        SW_OK) {
+    if (err != SW_OK) {
         fail_msg("%s", why);
     }
 }

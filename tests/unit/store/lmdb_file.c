@@ -587,7 +587,7 @@ static void compact_refusals(void **state)
     closed(&w);
     good = slurp(world_file(&w, "data.mdb"), &len);
     assert_int_equal(sw_store_lmdb_compact(SW_S("/tmp/no/such"), &bytes[0], &bytes[1], &why),
-                     SW_E_STORE_IO);
+                     SW_E_NOT_FOUND);
     /* another command reads it; it is being compacted */
     fd = open(world_file(&w, "data.mdb"), O_RDONLY);
     assert_int_equal(flock(fd, LOCK_SH), 0);
