@@ -138,6 +138,7 @@ static enum sw_ex_next take_body(struct sw_exchange *x)
         if (x->conn->in.bytes > 0) { /* it stands still: there is no more room to hold it */
             return sw_ex__fail(x, SW_E_BODY_LARGE);
         }
+        sw_conn__read(x->conn, true); /* also when what is held is full: is there more? */
         sw_ex__timer(x, SW_MIN(sw_ex__now_ns(x) + config->timeouts.body_ns, x->deadline_ns));
         return EX_WAIT;
     }

@@ -341,9 +341,9 @@ static bool ends_things(const struct sw_config *c)
 static bool keeps_large(const struct sw_config *c)
 {
     for (size_t i = 0; i < c->route_count; i++) {
-        bool sessions = c->routes[i].placement == SW_PLACE_SEALED &&
-                        (c->routes[i].sealed.oversize == SW_OVERSIZE_SPILL ||
-                         c->routes[i].moved_from == SW_PLACE_SESSION);
+        bool sessions = c->routes[i].moved_from == SW_PLACE_SESSION ||
+                        (c->routes[i].placement == SW_PLACE_SEALED &&
+                         c->routes[i].sealed.oversize == SW_OVERSIZE_SPILL);
 
         if ((sessions || c->routes[i].placement == SW_PLACE_SESSION) &&
             c->routes[i].session.max_bytes > c->routes[i].session.inline_bytes) {

@@ -48,7 +48,7 @@ static size_t inline_bytes(const struct sw_config_route *route)
     bool sealed = route->placement == SW_PLACE_SEALED || route->moved_from == SW_PLACE_SEALED;
     size_t bytes = sealed ? SW_SEALED_BYTES_MAX : 0;
 
-    return route->placement == SW_PLACE_SESSION || sealed
+    return route->placement == SW_PLACE_SESSION || route->moved_from == SW_PLACE_SESSION || sealed
                ? SW_MAX(bytes, (size_t)route->session.inline_bytes)
                : 0;
 }

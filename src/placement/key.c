@@ -260,6 +260,9 @@ enum sw_err sw_place_key(struct sw_ask *ask)
     if (route->placement == SW_PLACE_TOKEN && ask->token.valid && ask->visitor[0] != '\0') {
         sw_place__visitor_key_text(ask);
     }
+    if (route->placement == SW_PLACE_TOKEN && route->moved_from != SW_PLACE_NONE) {
+        return sw_token__key(ask);
+    }
     if (route->placement == SW_PLACE_SEALED) {
         return sw_place__sealed_key(ask);
     }

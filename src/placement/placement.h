@@ -360,6 +360,10 @@ struct sw_ask {
         int64_t end_unix_s;         /* of one that we minted: its absolute end */
         int64_t bound_unix_ms;      /* and since when it is its subject's */
         struct sw_token_work *work; /* what waits: token_priv.h */
+        bool linked;                /* it was made of a state elsewhere, which ends now */
+        bool link_was;              /* it has ended: the next one is without the link */
+        struct sw_store_key link;
+        int64_t link_end_unix_s;
     } token;
     /* The sealed state that the request came with (sealed.c). */
     struct {

@@ -11,6 +11,12 @@ static enum sw_step token_load(struct sw_ask *ask)
 {
     const struct sw_claims *c = &ask->token.claims;
 
+    if (ask->move.session) {
+        return sw_placement__session.load(ask);
+    }
+    if (ask->move.active) {
+        return sw_place__move_load(ask);
+    }
     if (!ask->token.valid) {
         ask->verdict = SW_VERDICT_FRESH;
         if (ask->token.ignored != SW_OK) {

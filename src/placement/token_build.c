@@ -8,6 +8,7 @@
  *   bound  unix milliseconds since when it has its subject (0: it has none); a cut-off of the
  *          subject after that ends it, however often it was renewed
  *   state  the state, a JSON object
+ *   link, link-end  what it was made of at another placement: token_move.c
  */
 #include "placement/token_priv.h"
 
@@ -16,6 +17,7 @@
 struct plan {
     struct sw_slice jti, sub, state;
     int64_t iat_unix_s, exp_unix_s, end_unix_s, bound_unix_ms;
+    const struct sw_moved *link; /* NULL: none */
 };
 
 static void put_member(struct sw_out *out, const char *name, int64_t value)
@@ -49,6 +51,12 @@ static void put_payload(struct sw_out *out, const struct sw_config_token *t, con
     put_member(out, "exp", p->exp_unix_s);
     put_member(out, "end", p->end_unix_s);
     put_member(out, "bound", p->bound_unix_ms);
+    if (p->link != NULL) {
+        sw_out_lit(out, ",\"link\":\"");
+        sw_b64url_put(out, p->link->key.bytes, sizeof(p->link->key.bytes));
+        sw_out_lit(out, "\"");
+        put_member(out, "link-end", p->link->key_end_unix_s);
+    }
     sw_out_lit(out, ",\"state\":");
     sw_out_slice(out, p->state);
     sw_out_lit(out, "}");
@@ -117,6 +125,50 @@ static void plan_make(struct sw_ask *ask, bool fresh, struct sw_slice fresh_jti,
     p->exp_unix_s = SW_MIN(now + life, p->end_unix_s);
 }
 
+/* What comes from another placement keeps its subject, and its end where that is earlier. */
+static void plan_moved(const struct sw_ask *ask, struct plan *p)
+{
+    const struct sw_config_token *t = &ask->routed->route->token;
+    const struct sw_moved *what = &ask->move.what;
+    bool said = ask->move.taken && ask->update.has_subject; /* of a session it was done already */
+
+    p->end_unix_s = ask->now_unix_s + t->mint.absolute_s;
+    if (what->end_unix_s > 0) {
+        p->end_unix_s = SW_MIN(p->end_unix_s, what->end_unix_s);
+    }
+    if (ask->move.taken && ask->update.ttl_s >= 0) {
+        p->end_unix_s = SW_MIN(p->end_unix_s, ask->now_unix_s + ask->update.ttl_s);
+    }
+    p->exp_unix_s = SW_MIN(ask->now_unix_s + t->mint.life_s, p->end_unix_s);
+    if (!said) {
+        p->sub = what->subject;
+    }
+    if (!said || sw_slice_eq(p->sub, what->subject)) {
+        p->bound_unix_ms = p->sub.len > 0 ? SW_MAX(what->bound_unix_ms, 1) : 0;
+    }
+    p->link = what;
+}
+
+/* Another id where it is asked for; else the one that every request which moves it finds. */
+static bool moves_with_its_id(const struct sw_ask *ask)
+{
+    const struct sw_update *u = &ask->update;
+
+    return ask->move.reading ||
+           (ask->move.taken && !u->renew &&
+            (!u->has_subject || sw_slice_eq(u->subject, ask->move.what.subject)));
+}
+
+static bool ascii(struct sw_slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        if (s.ptr[i] < 0x20 || s.ptr[i] > 0x7e) {
+            return false;
+        }
+    }
+    return true;
+}
+
 enum sw_err sw_token__build(struct sw_ask *ask, struct sw_slice state, bool fresh)
 {
     struct sw_token_work *w = ask->token.work;
@@ -133,6 +185,15 @@ enum sw_err sw_token__build(struct sw_ask *ask, struct sw_slice state, bool fres
     sw_random(random, sizeof(random));
     sw_b64url_put(&jti, random, sizeof(random));
     plan_make(ask, fresh, sw_out_done(&jti), &p);
+    if (ask->move.taken || ask->move.reading) {
+        plan_moved(ask, &p);
+        if (!ascii(p.sub)) {
+            return SW_E_UPDATE_ASCII; /* it must come back as it was said */
+        }
+    }
+    if (moves_with_its_id(ask)) {
+        p.jti = sw_place__moved_jti(ask, &ask->move.what.key, id);
+    }
     if (p.exp_unix_s <= ask->now_unix_s) {
         return SW_E_STATE_GONE;
     }

@@ -53,13 +53,23 @@ static bool number(struct sw_slice payload, struct sw_slice name, int64_t *ret_v
 enum sw_err sw_token__read_own(struct sw_ask *ask)
 {
     const struct sw_claims *c = &ask->token.claims;
-    struct sw_slice state;
+    struct sw_slice state, link;
 
     if (!sw_json_get(c->payload, SW_S("state"), &state) ||
         sw_json_type_of(state) != SW_JSON_OBJECT ||
         !number(c->payload, SW_S("end"), &ask->token.end_unix_s) ||
         !number(c->payload, SW_S("bound"), &ask->token.bound_unix_ms) || c->iat_unix_s <= 0) {
         return SW_E_TOKEN_CLAIMS; /* signed with our key, but no token of this kind */
+    }
+    if (sw_json_get(c->payload, SW_S("link"), &link)) {
+        ask->token.linked = link.len == 2 + SW_B64_LEN(sizeof(ask->token.link.bytes)) &&
+                            sw_b64url_exact(sw_slice_of(link.ptr + 1, link.len - 2),
+                                            ask->token.link.bytes,
+                                            sizeof(ask->token.link.bytes)) == SW_OK &&
+                            number(c->payload, SW_S("link-end"), &ask->token.link_end_unix_s);
+        if (!ask->token.linked) {
+            return SW_E_TOKEN_CLAIMS;
+        }
     }
     return sw_token__compact(ask, state, &ask->token.state);
 }

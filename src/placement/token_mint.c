@@ -25,9 +25,11 @@ static enum sw_step minted(struct sw_ask *ask)
     ask->sets_cookie = true; /* or a header that is as private */
     memcpy(ask->visitor, w->visitor, sizeof(ask->visitor));
     if (!w->renews_only) {
-        ask->verdict = SW_VERDICT_UPDATED;
+        ask->verdict = ask->move.taken && ask->update.kind == SW_UPDATE_NONE ? SW_VERDICT_MOVED
+                                                                             : SW_VERDICT_UPDATED;
         ask->version = w->version;
     }
+    sw_place__move_made(ask);
     return SW_STEP_DONE;
 }
 
@@ -67,6 +69,7 @@ int64_t sw_token__last_copy_unix_s(const struct sw_ask *ask)
 /* The token that came is ended, durably, before the answer leaves. */
 static enum sw_step end_old(struct sw_ask *ask)
 {
+    bool ends = ask->update.kind == SW_UPDATE_DELETE;
     struct sw_token_work *w = ask->token.work;
     struct sw_store_commit *op = sw_arena_new(ask->arena, struct sw_store_commit);
     struct sw_store_key key;
@@ -75,14 +78,24 @@ static enum sw_step end_old(struct sw_ask *ask)
         return sw_place__fail(ask, SW_E_NO_MEMORY);
     }
     *op = (struct sw_store_commit){
-        .count = 1,
         .now_unix_s = ask->now_unix_s,
         .loop = ask->env->loop,
         .done = on_committed,
         .arg = ask,
     };
-    sw_revoke_token_key(ask->token.claims.iss, ask->token.claims.jti, &key);
-    sw_revoke_write(&key, sw_token__last_copy_unix_s(ask), &op->writes[0]);
+    if (ask->token.valid) {
+        sw_revoke_token_key(ask->token.claims.iss, ask->token.claims.jti, &key);
+        sw_revoke_write(&key, sw_token__last_copy_unix_s(ask), &op->writes[op->count++]);
+    }
+    if (ends && ask->move.taken) { /* and the token that a request beside this one may have made */
+        sw_place__moved_note(ask, &ask->move.what.key, &op->writes[op->count++]);
+    }
+    if (ends && (ask->move.taken || (ask->move.beside && !ask->move.note_gone))) {
+        sw_revoke_write(&ask->move.what.key, ask->move.what.key_end_unix_s,
+                        &op->writes[op->count++]);
+    }
+    w->join_at = SW_COMMIT_WRITES_MAX;
+    SW_ASSERT(op->count > 0);
     if (ask->join != NULL) {
         w->join_at = op->count;
         op->writes[op->count++] = *ask->join;
@@ -92,6 +105,25 @@ static enum sw_step end_old(struct sw_ask *ask)
     ask->token.phase = SW_TOKEN_COMMITTING;
     sw_store_commit(ask->env->store, op);
     return SW_STEP_MORE;
+}
+
+/* What was ended already: the others are still to be. False: there are none. */
+static bool end_others(struct sw_ask *ask)
+{
+    struct sw_token_work *w = ask->token.work;
+    struct sw_store_commit *op = w->commit;
+    size_t at = op->failed;
+
+    op->count--;
+    memmove(&op->writes[at], &op->writes[at + 1], (op->count - at) * sizeof(op->writes[0]));
+    if (w->join_at < SW_COMMIT_WRITES_MAX) {
+        w->join_at--; /* it is the last */
+    }
+    if (op->count == 0 || w->join_at == 0) {
+        return false;
+    }
+    sw_store_commit(ask->env->store, op);
+    return true;
 }
 
 static enum sw_step end_answered(struct sw_ask *ask)
@@ -104,11 +136,17 @@ static enum sw_step end_answered(struct sw_ask *ask)
     ask->commit_ns = op->done_ns > op->queued_ns ? op->done_ns - op->queued_ns : 1;
     if (op->err == SW_OK) {
         ask->verdict = SW_VERDICT_REVOKED;
+        if (ends) {
+            sw_place__move_made(ask); /* what is ended does not stay where it was */
+        }
         return ends ? clear(ask) : minted(ask);
     }
     if (refused && ask->joined && op->failed == w->join_at) {
         ask->joined = false;
         return sw_place__fail(ask, SW_E_IDEM_RUNNING);
+    }
+    if (ends && op->err == SW_E_STATE_GONE && end_others(ask)) {
+        return SW_STEP_MORE;
     }
     ask->joined = false;
     if (!refused) {
@@ -294,21 +332,26 @@ static enum sw_step decide(struct sw_ask *ask)
         return sw_place__fail(ask, SW_E_NO_MEMORY);
     }
     ask->now_unix_s = sw_loop_now_unix_s(ask->env->loop); /* the app may have taken its time */
+    if (ask->token.valid && ask->token.linked) {
+        return sw_token__end_link(ask);
+    }
     if (u->kind == SW_UPDATE_DELETE) {
-        return ask->token.valid ? end_old(ask) : clear(ask);
+        return ask->token.valid || ask->move.taken ? end_old(ask) : clear(ask);
     }
     renews = subject_changes(ask) || (u->renew && ask->token.valid);
-    if (renews || (u->kind != SW_UPDATE_NONE && !ask->token.valid)) {
+    if (renews || ask->move.taken || (u->kind != SW_UPDATE_NONE && !ask->token.valid)) {
         return mint_fresh(ask);
     }
     if (u->kind != SW_UPDATE_NONE) {
         return mint_same(ask, false);
     }
-    return renewal_due(ask) ? mint_same(ask, true) : unchanged(ask);
+    return renewal_due(ask) || ask->token.link_was ? mint_same(ask, true) : unchanged(ask);
 }
 
-enum sw_step sw_token__commit(struct sw_ask *ask)
+static enum sw_step token_step(struct sw_ask *ask)
 {
+    enum sw_err err;
+
     switch (ask->token.phase) {
     case SW_TOKEN_FIND: /* the route has no `token` section to be looked at before */
     case SW_TOKEN_FOUND:
@@ -317,9 +360,30 @@ enum sw_step sw_token__commit(struct sw_ask *ask)
         return rechecked(ask);
     case SW_TOKEN_COMMITTING:
         return end_answered(ask);
+    case SW_TOKEN_LINKING:
+        err = sw_token__link_ended(ask);
+        ask->token.phase = SW_TOKEN_FOUND;
+        return err == SW_OK ? decide(ask) : sw_place__fail(ask, err);
     case SW_TOKEN_FETCHING:
     case SW_TOKEN_ASKING:
+    case SW_TOKEN_MOVING:
         break;
     }
     SW_UNREACHABLE();
+}
+
+enum sw_step sw_token__commit(struct sw_ask *ask)
+{
+    enum sw_step step;
+    enum sw_err err;
+
+    if (ask->move.session) {
+        return sw_token__session_commit(ask);
+    }
+    step = token_step(ask);
+    if (step != SW_STEP_DONE || ask->move.taken) {
+        return step; /* taken: the app failed, and the state stays where it is */
+    }
+    err = sw_place__move_clear(ask, ask->routed->route->moved_from);
+    return err == SW_OK ? step : sw_place__fail(ask, err);
 }

@@ -1,8 +1,8 @@
 /* placement/token_move.c - routes that mint, whose visitors had sessions or sealed states (move.c).
  *
- * The token carries a link to the old state: "link", the key of the session or of the note that ends
- * the sealed state, base64url, and "link-end", until when that note is needed. The first request
- * that brings it back ends the old state, and then the token is made anew without the link.
+ * The token carries a link to the old state: "link", the key of the session or of the note that
+ * ends the sealed state, base64url, and "link-end", until when that note is needed. The first
+ * request that brings it back ends the old state, and then the token is made anew without the link.
  */
 #include "placement/token_priv.h"
 

@@ -68,6 +68,16 @@ void sw_token__visitor(const struct sw_place_env *env, struct sw_slice issuer, s
 /* A strong tag: of a state under a name, whatever token carries it. */
 struct sw_version sw_token__version(struct sw_slice name, struct sw_slice state);
 
+/* ---- token_move.c ---------------------------------------------------------------------------- */
+
+/* sw_place_key of routes that mint and had another placement. */
+SW_MUST enum sw_err sw_token__key(struct sw_ask *ask);
+/* The commit of a visitor who still has a session; then he gets a token. */
+SW_MUST enum sw_step sw_token__session_commit(struct sw_ask *ask);
+/* Ends what the token was made of; it is MORE, and then link_ended tells. SW_E_COMMIT. */
+SW_MUST enum sw_step sw_token__end_link(struct sw_ask *ask);
+SW_MUST enum sw_err sw_token__link_ended(struct sw_ask *ask);
+
 /* ---- token_mint.c, token_build.c ------------------------------------------------------------- */
 
 enum sw_step sw_token__commit(struct sw_ask *ask);

@@ -252,6 +252,8 @@ enum sw_step sw_place_token(struct sw_ask *ask)
     case SW_TOKEN_FOUND:
     case SW_TOKEN_RECHECKING:
     case SW_TOKEN_COMMITTING:
+    case SW_TOKEN_LINKING:
+    case SW_TOKEN_MOVING:
         break;
     }
     SW_UNREACHABLE();

@@ -128,10 +128,14 @@ def documented():
     return set(re.findall(r"^\| `((?:stateway|process)_\w+)", text, re.MULTILINE))
 
 
-def test_metrics_are_clean_and_documented(gateway, engine):
+def test_metrics_are_clean_and_documented(gateway, engine, tmp_path):
+    keys = tmp_path / "jwks.json"
+    keys.write_text('{"keys":[{"kty":"oct","alg":"HS256","kid":"a","k":"%s"}]}' % ("A" * 43))
     g = gateway({"apps": {"web": {"command": app_command(), "replicas": 2}},
                  "routes": [{"path": "/none/*", "app": "web", "state": "none"},
                             {"path": "/session/*", "app": "web", "state": "session"},
+                            {"path": "/token/*", "app": "web", "state": "token",
+                             "token": {"keys": str(keys), "issuer": "https://id.example", "audience": ["web"]}},
                             {"path": "/sticky/*", "app": "web", "state": "sticky"}]}, engine=engine)
     for path in ("/none/", "/session/", "/sticky/", "/nowhere"):
         g.get(path)

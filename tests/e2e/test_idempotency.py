@@ -452,6 +452,25 @@ def test_body_must_be_held(world, app):
     assert post(world, "/d" + path, k, body=b"x").status == 200  # the key is free
 
 
+def test_body_that_fills_what_is_held_and_goes_on(world, app):
+    """The answer comes, although there was a moment when all that was here fitted exactly."""
+    path = app.on(lambda asked, raw, n: answer(200, str(len(asked.body))))
+    for size in (65535, 65536, 65537):
+        with world.connect(timeout=5) as raw:
+            raw.send(f"POST /d{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: {WHO}\r\n"
+                     f"Idempotency-Key: {key()}\r\nTransfer-Encoding: chunked\r\n\r\n")
+            raw.send(b"%x\r\n" % 70000 + b"x" * (size - 1))
+            time.sleep(0.1)  # it is taken, and looked at
+            raw.send(b"x")
+            time.sleep(0.1)
+            try:
+                raw.send(b"x" * (70000 - size) + b"\r\n0\r\n\r\n")
+            except OSError:
+                pass
+            got = raw.read("POST")
+            assert (got.status, got.get("stateway-error")) == (413, "body-large")
+
+
 def test_expect_continue(world, app):
     path, k = app.on(lambda asked, raw, n: answer(200, asked.body)), key()
     head = request_bytes("POST", "/d" + path, [("Authorization", WHO), ("Idempotency-Key", k), ("Expect",

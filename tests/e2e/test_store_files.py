@@ -311,7 +311,7 @@ def test_key_ring_that_others_may_read(app, used, mode):
 
 @pytest.mark.parametrize("text, words", [
     ("", ["keys.json"]), ("{", ["not JSON"]), ("[]", ["no JSON object"]), ("{}", ["version"]),
-    ('{"version":2,"keys":[]}', ["newer stateway"]), ('{"version":1,"keys":[]}', ["exactly one key must be \"active\""]),
+    ('{"version":3,"keys":[]}', ["newer stateway"]), ('{"version":1,"keys":[]}', ["exactly one key must be \"active\""]),
     ('{"version":1,"keys":[{"id":1}]}', ["lacks"]), ("\0" * 100, ["keys.json"]),
     ('{"version":1,"keys":[{"id":1,"state":"active","created":1,"secret":"short"}]}', ["32 bytes"]),
     ("x" * 2_000_000, ["keys.json"]),
