@@ -62,9 +62,8 @@ enum sw_err sw_place__session_beside(struct sw_ask *ask)
     }
     found = sw_cookie_find(ask->request, ask->session.cookie_name);
     ask->session.cookie_present = ask->move.beside = found.count > 0;
-    ask->move.note_gone =
-        found.count == 0 ||
-        sw_b64url_exact(found.value, ask->session.id, sizeof(ask->session.id)) != SW_OK;
+    ask->move.note_gone = found.count == 0 || sw_b64url_exact(found.value, ask->session.id,
+                                                              sizeof(ask->session.id)) != SW_OK;
     if (!ask->move.note_gone) {
         sw_sha256(sw_slice_of(ask->session.id, sizeof(ask->session.id)), ask->move.what.key.bytes);
         ask->move.what.key_end_unix_s = ask->now_unix_s + route->session.absolute_s;

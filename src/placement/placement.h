@@ -1,6 +1,7 @@
 /* placement/placement.h - where state lives: the three questions every placement answers.
  *
- * Room       One file each: none.c sticky.c session.c; what they share: key.c (whose state),
+ * Room       none.c, sticky.c, session.c, token*.c, sealed*.c; move*.c between them; what was
+ *            ended: revoke.c; what they share: key.c (whose state),
  *            record.c (a record read: renewed ids, seals), value.c (the state as it will be),
  *            subject.c (whose it is, without saying who), update.c and envelope.c (what the app's
  *            answer asks for), handoff.c (what the app is told), stage.c (updates that come by the

@@ -1,8 +1,10 @@
 /* placement/sealed_priv.h - what the files of sealed states share.
  *
- *   sealed.c        the placement: what the request brought, and what becomes of its answer
- *   sealed_plain.c  what stands inside the seal, byte by byte; whether it fits into a cookie
- *   sealed_note.c   what the store knows of a sealed state: its newest version, its end
+ *   sealed.c          the placement: what the request brought, and what its answer asks for
+ *   sealed_commit.c   the next version, or the end: written and given out
+ *   sealed_session.c  visitors who have a session
+ *   sealed_plain.c    what stands inside the seal, byte by byte; whether it fits into a cookie
+ *   sealed_note.c     what the store knows of a sealed state: its newest version, its end
  */
 #ifndef SW_PLACEMENT_SEALED_PRIV_H
 #define SW_PLACEMENT_SEALED_PRIV_H
@@ -18,8 +20,8 @@ struct sw_sealed_work {
     struct sw_store_commit commit;
     size_t note_at, link_at, join_at; /* places in the commit; SW_COMMIT_WRITES_MAX: not there */
     size_t arena_mark;
-    bool link_gone;                   /* what the link names is ended already */
-    char counter[24];                 /* the note's value */
+    bool link_gone;   /* what the link names is ended already */
+    char counter[24]; /* the note's value */
     /* the next version, sealed */
     bool changes, new_id;
     struct sw_sealed seal;
@@ -60,5 +62,29 @@ enum sw_sealed_standing {
     SW_SEALED_ENDED,
 };
 enum sw_sealed_standing sw_sealed__standing(const struct sw_ask *ask);
+
+/* ---- sealed.c -------------------------------------------------------------------------------- */
+
+/* 409: what the client brought is not the newest. */
+enum sw_step sw_sealed__refuse_old(struct sw_ask *ask);
+
+/* ---- sealed_commit.c ------------------------------------------------------------------------- */
+
+bool sw_sealed__subject_changes(const struct sw_ask *ask);
+/* Seals the next version and gives it out, when the store agrees. changes: else it is the same once
+ * more, and what stands in its way is no error. */
+enum sw_step sw_sealed__write(struct sw_ask *ask, bool changes);
+enum sw_step sw_sealed__delete(struct sw_ask *ask);
+/* The note was read again; the commit was answered. */
+enum sw_step sw_sealed__checked(struct sw_ask *ask);
+enum sw_step sw_sealed__answered(struct sw_ask *ask);
+/* A commit without writes yet; and the write of work->plain's counter, for the same id (by the
+ * note that was read) or a new one. */
+struct sw_store_commit *sw_sealed__op(struct sw_ask *ask);
+void sw_sealed__op_guard(struct sw_ask *ask, struct sw_store_commit *op);
+
+/* ---- sealed_session.c ------------------------------------------------------------------------ */
+
+enum sw_step sw_sealed__session_commit(struct sw_ask *ask);
 
 #endif

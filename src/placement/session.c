@@ -25,8 +25,8 @@
 #define ALIAS_S        10 /* how long an old id leads to the new one: parallel requests of a page */
 #define TRIES_MAX      64 /* of an update that fits any version, in its turn */
 
-_Static_assert(SW_COMMIT_WRITES_MAX >= 3,
-               "a state, the alias that leads to it, and what is joined");
+_Static_assert(SW_COMMIT_WRITES_MAX >= 4,
+               "a state, the alias that leads to it, the end of what it was, and what is joined");
 
 /* Is the state a visitor's own, so that its id is dead once it ended? */
 static bool visitors_own(const struct sw_ask *ask)

@@ -76,7 +76,7 @@ static void visit_begin(struct world *w, struct visit *v, const char *cookie)
         SW_STEP_DONE);
     sw_arena_init(&v->arena, v->block, sizeof(v->block));
     v->ask.env = &w->env;
-    v->ask.placement = sw_placement_of(SW_PLACE_SESSION);
+    v->ask.placement = sw_placement_of(w->route.placement);
     v->ask.routed = &w->routed;
     v->ask.request = &v->request;
     v->ask.arena = &v->arena;

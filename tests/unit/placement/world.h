@@ -36,7 +36,7 @@ struct visit {
     struct sw_arena arena;
     struct sw_field request_fields[16], response_fields[32];
     struct sw_head request, response;
-    char request_text[512], response_text[4 * MAX_BYTES], block[ARENA_SIZE];
+    char request_text[16384], response_text[4 * MAX_BYTES], block[ARENA_SIZE];
 };
 
 int world_up(void **state);
