@@ -405,7 +405,7 @@ static void what_goes_wrong_with_a_url(void **state)
         assert_true(stats.failing && stats.failures > 0 && stats.keys == 1);
         answers(&s, "200 OK", world_set(&world, SW_BIT(1)), 0);
         UNTIL(verifies(&view, 1));
-        assert_int_equal(lines(&log), 3); /* however often it was tried */
+        UNTIL(lines(&log) == 3); /* however often it was tried */
         sw_keyset_view_fini(&view);
         sw_keysets_free(k);
         server_close(&s);
