@@ -5,9 +5,10 @@
  *   store_scale KIND FOLDER SMALL LARGE ROUNDS      prints one JSON object; KIND: lmdb, journal
  *
  * The stores are filled without syncs and then opened as users have them (sync: always). A round
- * loads LOADS random sessions and commits for SLICE_S, WINDOW at a time, from each store. At last
- * EXPIRING sessions of the large one reach their end together, and commits are timed while they are
- * collected and after that. How long the large one takes to open is told too: a journal is read.
+ * loads LOADS random sessions and commits for SLICE_S, WINDOW at a time, from each store. Then, in
+ * turns, the large one is opened with and without its collector, EXPIRING of its sessions reach
+ * their end together, and commits are timed. How long the large one takes to open is told too: a
+ * journal is read.
  */
 #include "crypto/crypto.h"
 #include "io/io.h"
@@ -24,7 +25,10 @@
 #define WINDOW      64u
 #define LOADS       50000u
 #define SLICE_S     2.0
-#define EXPIRING    500000u
+#define EXPIRING    100000u
+#define TURNS       5u  /* with and without the collector */
+#define TURN_S      5.0 /* commits of a turn */
+#define EXPIRING_S  3   /* until what a turn put is over */
 #define SAMPLES_MAX (1u << 20)
 #define ROUNDS_MAX  64u
 
@@ -39,6 +43,7 @@ struct bench {
     struct sw_store_commit ops[WINDOW];
     uint64_t began_ns[WINDOW];
     char value[VALUE_BYTES];
+    char path[4096];
     uint64_t keys, from; /* random keys in [from, keys) */
     uint64_t seed, until_ns, committed, failed;
     size_t running;
@@ -199,26 +204,22 @@ static struct sw_store *open_store(open_fn *open, const char *path, enum sw_sync
     return store;
 }
 
-/* In the order of the keys' numbers, which is none in the tree. The first EXPIRING of a large one
- * end at `expires`. */
-static void fill(struct bench *b, uint64_t count, uint64_t expiring, int64_t expires)
+/* Keys number `from` to `end`, in this order, which is none in the tree. */
+static void fill(struct bench *b, uint64_t from, uint64_t end, int64_t expires)
 {
-    uint64_t done = 0;
-
     b->samples = NULL;
     b->until_ns = 0;
-    while (done < count) {
-        size_t batch = SW_MIN((uint64_t)WINDOW, count - done);
+    while (from < end) {
+        size_t batch = SW_MIN((uint64_t)WINDOW, end - from);
 
-        for (size_t slot = 0; slot < batch; slot++, done++) {
-            submit(b, slot, done, done < expiring ? expires : (int64_t)time(NULL) + 30 * 86400);
+        for (size_t slot = 0; slot < batch; slot++, from++) {
+            submit(b, slot, from, expires);
         }
         sw_loop_run(b->loop);
-        if (done % (1u << 20) < WINDOW) {
-            fprintf(stderr, "store_scale: %llu sessions\n", (unsigned long long)done);
+        if (from % (1u << 20) < WINDOW) {
+            fprintf(stderr, "store_scale: %llu sessions\n", (unsigned long long)from);
         }
     }
-    b->keys = count;
 }
 
 static int by_size(const void *a, const void *b)
@@ -266,42 +267,61 @@ static uint64_t resident_bytes(const char *field)
 
 /* Returns how long the full store took to open. */
 static double prepare(struct bench *b, open_fn *open, const char *folder, const char *name,
-                      uint64_t count, uint64_t expiring, int64_t expires)
+                      uint64_t count)
 {
+    struct sw_loop_options opt = {.streams_max = 4, .buffers_max = 4, .large_max = 1};
     uint64_t began;
 
-    char path[4096];
-    struct sw_loop_options opt = {.streams_max = 4, .buffers_max = 4, .large_max = 1};
-
-    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    (void)snprintf(b->path, sizeof(b->path), "%s/%s", folder, name);
     opt.large_bytes = 65536;
     if (sw_loop_new(&opt, &b->loop) != SW_OK) {
         die("loop", "could not be made");
     }
     memset(b->value, 'x', sizeof(b->value));
     b->seed = count;
-    b->store = open_store(open, path, SW_SYNC_NO, false);
-    fill(b, count, expiring, expires);
+    b->store = open_store(open, b->path, SW_SYNC_NO, false);
+    fill(b, 0, count, (int64_t)time(NULL) + 30 * 86400);
+    b->keys = count;
     sw_store_close(b->store);
     began = clock_now();
-    b->store = open_store(open, path, SW_SYNC_ALWAYS, expiring > 0);
-    b->from = expiring;
+    b->store = open_store(open, b->path, SW_SYNC_ALWAYS, true);
     return (double)(clock_now() - began) / 1e9;
+}
+
+/* Commits while EXPIRING sessions are over, with or without the one who collects them. */
+static void turn(struct bench *b, open_fn *open, bool collect, struct samples *samples,
+                 uint64_t *ret_collected)
+{
+    struct sw_store_stats before, after;
+    int64_t expires;
+    struct cost cost;
+
+    sw_store_close(b->store);
+    b->store = open_store(open, b->path, SW_SYNC_ALWAYS, collect);
+    expires = (int64_t)time(NULL) + EXPIRING_S;
+    fill(b, 0, b->from, expires);
+    while (time(NULL) <= expires) {
+        usleep(10000);
+    }
+    sw_store_stats(b->store, &before);
+    samples->count = 0;
+    (void)commits(b, TURN_S, samples, &cost);
+    sw_store_stats(b->store, &after);
+    *ret_collected += after.expired - before.expired;
 }
 
 int main(int argc, char **argv)
 {
     static struct bench small, large;
-    static struct samples quiet, collecting;
+    static struct samples samples;
     double put[2][ROUNDS_MAX], get[2][ROUNDS_MAX], put_ratio[ROUNDS_MAX], get_ratio[ROUNDS_MAX];
     double cpu[2][ROUNDS_MAX], written[2][ROUNDS_MAX], cpu_ratio[ROUNDS_MAX];
+    double p50[2][TURNS], p99[2][TURNS], p99_ratio[TURNS];
     struct cost cost;
-    struct sw_store_stats stats, before;
-    uint64_t expiring, count;
-    int64_t expires;
+    struct sw_store_stats stats;
     size_t rounds;
-    double rate_quiet, rate_collecting, fill_s, open_s;
-    uint64_t began = clock_now(), memory[3];
+    double fill_s, open_s;
+    uint64_t began = clock_now(), memory[4], collected = 0, bytes_used;
     const char *folder;
     open_fn *open;
 
@@ -311,16 +331,11 @@ int main(int argc, char **argv)
     }
     open = strcmp(argv[1], "lmdb") == 0 ? sw_store_open_lmdb : sw_store_open_journal;
     folder = argv[2];
-    count = strtoull(argv[4], NULL, 10);
     rounds = SW_MIN(strtoull(argv[5], NULL, 10), (unsigned long long)ROUNDS_MAX);
-    expiring = SW_MIN(count / 4, (uint64_t)EXPIRING);
     memory[0] = resident_bytes("RssAnon:");
-    (void)prepare(&small, open, folder, "small", strtoull(argv[3], NULL, 10), 0, 0);
+    (void)prepare(&small, open, folder, "small", strtoull(argv[3], NULL, 10));
     memory[1] = resident_bytes("RssAnon:");
-    /* Their end lies after the rounds; how long the fill takes is not known, so it is set far off
-     * and waited for. */
-    expires = (int64_t)time(NULL) + (int64_t)(count / 20000) + (int64_t)(rounds * 12) + 60;
-    open_s = prepare(&large, open, folder, "large", count, expiring, expires);
+    open_s = prepare(&large, open, folder, "large", strtoull(argv[4], NULL, 10));
     memory[2] = resident_bytes("RssAnon:");
     fill_s = (double)(clock_now() - began) / 1e9;
     for (size_t r = 0; r < rounds; r++) {
@@ -338,13 +353,20 @@ int main(int argc, char **argv)
         cpu_ratio[r] = cpu[1][r] / cpu[0][r];
         get_ratio[r] = get[1][r] / get[0][r];
     }
-    sw_store_stats(large.store, &before);
-    rate_quiet = commits(&large, 10, &quiet, &cost);
-    while (time(NULL) <= expires) {
-        sleep(1);
+    sw_store_stats(large.store, &stats);
+    bytes_used = stats.bytes_used;
+    memory[3] = resident_bytes("VmRSS:");
+    large.from = SW_MIN(large.keys / 4, (uint64_t)EXPIRING);
+    for (size_t t = 0; t < TURNS; t++) {
+        for (size_t i = 0; i < 2; i++) {
+            bool collect = (t + i) % 2 == 1;
+
+            turn(&large, open, collect, &samples, &collected);
+            p50[collect][t] = percentile(&samples, 0.5);
+            p99[collect][t] = percentile(&samples, 0.99);
+        }
+        p99_ratio[t] = p99[1][t] / p99[0][t];
     }
-    sw_store_stats(large.store, &before);
-    rate_collecting = commits(&large, 10, &collecting, &cost);
     sw_store_stats(large.store, &stats);
     printf("{\"store\": \"%s\", \"open_s\": %.2f, \"memory_a_session\": [%.0f, %.0f],\n", argv[1],
            open_s, (double)(memory[1] - memory[0]) / (double)small.keys,
@@ -355,21 +377,19 @@ int main(int argc, char **argv)
            " \"cpu_us\": [%.2f, %.2f], \"cpu_ratio\": %.2f, \"written_bytes\": [%.0f, %.0f],\n"
            " \"load_ns\": [%.0f, %.0f], \"load_ratio\": %.2f,\n"
            " \"file_bytes\": %llu, \"used_bytes\": %llu, \"bytes_a_session\": %.0f,\n"
-           " \"resident_bytes\": %llu, \"anonymous_bytes\": %llu,\n"
-           " \"quiet\": {\"commits_s\": %.0f, \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u},\n"
-           " \"collecting\": {\"commits_s\": %.0f, \"p50_us\": %u, \"p99_us\": %u, \"max_us\": %u, "
-           "\"collected\": %llu},\n \"failed\": %llu}\n",
+           " \"resident_bytes\": %llu,\n",
            (unsigned long long)small.keys, (unsigned long long)large.keys, VALUE_BYTES, WINDOW,
            fill_s, median(put[0], rounds), median(put[1], rounds), median(put_ratio, rounds),
            median(cpu[0], rounds), median(cpu[1], rounds), median(cpu_ratio, rounds),
            median(written[0], rounds), median(written[1], rounds), median(get[0], rounds),
            median(get[1], rounds), median(get_ratio, rounds), (unsigned long long)stats.bytes_file,
-           (unsigned long long)stats.bytes_used, (double)before.bytes_used / (double)large.keys,
-           (unsigned long long)resident_bytes("VmRSS:"),
-           (unsigned long long)resident_bytes("RssAnon:"), rate_quiet, percentile(&quiet, 0.5),
-           percentile(&quiet, 0.99), percentile(&quiet, 1), rate_collecting,
-           percentile(&collecting, 0.5), percentile(&collecting, 0.99), percentile(&collecting, 1),
-           (unsigned long long)(stats.expired - before.expired),
+           (unsigned long long)bytes_used, (double)bytes_used / (double)large.keys,
+           (unsigned long long)memory[3]);
+    printf(" \"quiet\": {\"p50_us\": %.0f, \"p99_us\": %.0f},\n"
+           " \"collecting\": {\"p50_us\": %.0f, \"p99_us\": %.0f, \"collected\": %llu},\n"
+           " \"collecting_p99_ratio\": %.2f, \"failed\": %llu}\n",
+           median(p50[0], TURNS), median(p99[0], TURNS), median(p50[1], TURNS),
+           median(p99[1], TURNS), (unsigned long long)collected, median(p99_ratio, TURNS),
            (unsigned long long)(small.failed + large.failed));
     sw_store_close(small.store);
     sw_store_close(large.store);

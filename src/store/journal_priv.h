@@ -196,6 +196,8 @@ struct sw_record sw_journal__record_view(const struct journal_record *r);
 /* What is in the table, or NULL. The committer, or under the shard's lock. */
 struct journal_record *sw_journal__find(const struct journal_shard *sh, uint64_t hash,
                                         const struct sw_store_key *key);
+/* Fetches the first `lines` cache lines of a record that will be read soon. */
+void sw_journal__prefetch(const struct journal_record *r, size_t lines);
 /* Room for `more` records that are new there. False: no memory. */
 SW_MUST bool sw_journal__shard_reserve(struct journal_shard *sh, uint32_t more);
 /* Under the shard's lock: puts r in place of the one with its key; that one, or NULL, is returned

@@ -33,6 +33,7 @@
 #define SLOTS_MIN       64u /* looked at in one step */
 #define SLOTS_IDLE      4096u        /* ... when nobody waits, and when collecting */
 #define SLOTS_URGENT    65536u       /* ... when there is no room */
+#define SLOTS_AHEAD     16u          /* whose records are on their way from memory meanwhile */
 #define COPY_BYTES      (256u << 10) /* copied in one step, and as much as commits wrote */
 #define COPY_BYTES_IDLE (1u << 20)
 #define HURRY_FACTOR    4u   /* so many times faster when the log is half as long again */
@@ -155,6 +156,9 @@ static bool table_walk(struct journal_store *s, uint64_t slots, uint64_t copy_by
         }
         r = sh->slots[sw->slot].r;
         slots--;
+        if (sw->slot + SLOTS_AHEAD < sh->slot_count) {
+            sw_journal__prefetch(sh->slots[sw->slot + SLOTS_AHEAD].r, 2);
+        }
         if (r != NULL && is_over(s, r, now)) {
             /* not while it waits to be written: a record in `moved` is not over */
             sw_journal__remove(&s->table, sh, sw->slot); /* another may be here now */
