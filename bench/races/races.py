@@ -7,7 +7,7 @@
              looks for one order that explains every answer (tests/e2e/history.py)
     logout   10,000 sessions with 100 slow requests each are ended in the middle; none may come back
 
-Writes bench/races/result.json, the tables of docs/guarantees.md and docs/images/races.svg.
+Writes bench/races/result.json, the tables of docs/guarantees.md and docs/sessions.md, and docs/images/races.svg.
 Ends with 1 when stateway broke a promise.
 """
 import argparse
@@ -34,7 +34,8 @@ import history
 import test_races
 
 ROOT = HERE.parents[1]
-RESULT, PAGE, PICTURE = HERE / "result.json", ROOT / "docs" / "guarantees.md", ROOT / "docs" / "images" / "races.svg"
+RESULT, PICTURE = HERE / "result.json", ROOT / "docs" / "images" / "races.svg"
+GUARANTEES, SESSIONS = ROOT / "docs" / "guarantees.md", ROOT / "docs" / "sessions.md"
 KEYS, SLOW_MS, WAITS = 10, 1000, 5
 ROUND_S = 10  # of a history: each round has keys of its own, so that its check stays small
 
@@ -235,6 +236,32 @@ def logout_table(logout):
     return lines
 
 
+def modes_table(counts):
+    """Of the same rows what somebody wants to know who chooses a mode."""
+    lines = ["| 200 clients, 10 keys, each request adds one | answered | lost | requests/s | p99 ms "
+             "| a GET waits behind a slow writer | a POST waits |", "|---|--:|--:|--:|--:|--:|--:|"]
+    for row in counts["rows"]:
+        waits = (f"{number(row[k])} ms" for k in ("get_waits_ms", "post_waits_ms"))
+        lines.append(f"| {row['name']} | {row['acknowledged']:,} | **{row['lost']:,}** | {number(row['per_second'])} | "
+                     f"{number(row['p99_ms'])} | " + " | ".join(waits) + " |")
+    return lines + ["", "What stands behind each row, and how to run it yourself: "
+                    "[guarantees.md](guarantees.md#no-update-is-lost)."]
+
+
+def killed_table(rows):
+    """What a client is told when what it spoke to is killed."""
+    total = {k: sum(row[k] for row in rows)
+             for k in ("operations", "unanswered", "refused", "instance_kills", "gateway_kills", "seconds")}
+    wrong = sum(bool(row["complaints"]) for row in rows)
+    return ["| requests while instances and gateways are killed | |", "|---|--:|",
+            f"| sent, in {total['seconds']:,.0f} s | {total['operations']:,} |",
+            f"| instances killed, gateways killed | {total['instance_kills']:,}, {total['gateway_kills']:,} |",
+            "| no answer: whether they were done only the state tells; with a key, the key "
+            f"| {total['unanswered']:,} |",
+            f"| refused by the gateway: none of them was done | {total['refused']:,} |",
+            f"| answered with success, and not there or not in order | **{'none' if not wrong else 'SOME'}** |"]
+
+
 def machine_lines(about):
     return [f"{about['cores']} cores ({about['cpu']}), {about['memory_gib']} GiB, Linux {about['kernel']}, "
             f"{about['file_system']}; {about['date']}. Load, gateway, apps and stores share these cores."]
@@ -259,24 +286,27 @@ def picture(counts):
     return "\n".join(out + ["</svg>"]) + "\n"
 
 
-def fill(text, marker, lines):
+def fill(page, text, marker, lines):
     """What stands between the two comments of that marker is made anew."""
     begin, end = f"<!-- races: {marker} -->", f"<!-- races: end of {marker} -->"
     head, found, rest = text.partition(begin)
     _, ended, tail = rest.partition(end)
     if not found or not ended:
-        raise SystemExit(f"races: {PAGE} has no place for {marker}")
+        raise SystemExit(f"races: {page} has no place for {marker}")
     return head + begin + "\n" + "\n".join(lines) + "\n" + end + tail
 
 
 def write(result):
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    text = PAGE.read_text()
-    made = {"machine": machine_lines, "counts": counts_table, "history": history_table, "logout": logout_table}
-    for marker, table in made.items():
-        if marker in result:
-            text = fill(text, marker, table(result[marker]))
-    PAGE.write_text(text)
+    made = {GUARANTEES: {"machine": ("machine", machine_lines), "counts": ("counts", counts_table),
+                         "history": ("history", history_table), "logout": ("logout", logout_table)},
+            SESSIONS: {"modes": ("counts", modes_table), "killed": ("history", killed_table)}}
+    for page, tables in made.items():
+        text = page.read_text()
+        for marker, (part, table) in tables.items():
+            if part in result:
+                text = fill(page, text, marker, table(result[part]))
+        page.write_text(text)
     if "counts" in result:
         PICTURE.write_text(picture(result["counts"]))
 

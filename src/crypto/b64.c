@@ -6,24 +6,28 @@ static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 void sw_b64url_put(struct sw_out *out, const void *in, size_t len)
 {
     const uint8_t *p = in;
-    char group[4];
+    size_t rest = len % 3, chars = SW_B64_LEN(len);
+    char *to;
 
-    for (; len >= 3; len -= 3, p += 3) {
-        group[0] = letters[p[0] >> 2];
-        group[1] = letters[(p[0] << 4 | p[1] >> 4) & 63];
-        group[2] = letters[(p[1] << 2 | p[2] >> 6) & 63];
-        group[3] = letters[p[2] & 63];
-        sw_out_put(out, group, 4);
+    if (chars > out->cap - out->len) {
+        out->overflowed = true;
+        out->cap = out->len; /* nothing more fits, as in sw_out_put */
+        return;
     }
-    if (len == 1) {
-        group[0] = letters[p[0] >> 2];
-        group[1] = letters[p[0] << 4 & 63];
-        sw_out_put(out, group, 2);
-    } else if (len == 2) {
-        group[0] = letters[p[0] >> 2];
-        group[1] = letters[(p[0] << 4 | p[1] >> 4) & 63];
-        group[2] = letters[p[1] << 2 & 63];
-        sw_out_put(out, group, 3);
+    to = out->ptr + out->len;
+    out->len += chars;
+    for (; len >= 3; len -= 3, p += 3, to += 4) {
+        to[0] = letters[p[0] >> 2];
+        to[1] = letters[(p[0] << 4 | p[1] >> 4) & 63];
+        to[2] = letters[(p[1] << 2 | p[2] >> 6) & 63];
+        to[3] = letters[p[2] & 63];
+    }
+    if (rest > 0) {
+        to[0] = letters[p[0] >> 2];
+        to[1] = letters[(p[0] << 4 | (rest == 2 ? p[1] >> 4 : 0)) & 63];
+    }
+    if (rest == 2) {
+        to[2] = letters[p[1] << 2 & 63];
     }
 }
 

@@ -1,8 +1,9 @@
 /* crypto/jose_alg.c - the algorithms of RFC 7518, 8037 and 9864: hash, MAC, sign, verify.
  *
  * Setting up a context of OpenSSL 3 for a key costs more than hashing a token, so it is done once
- * for a key and copied for each use; hashes have a context for each thread, as in hash.c. HMAC is
- * written out over them (RFC 2104) with both pads made when the key is read.
+ * for a key and copied for each use. Hashes are OpenSSL's functions on a plain struct, as in
+ * hash.c. HMAC is written out over them (RFC 2104): what both pads make of the first block is kept
+ * with the key, which is a third of the work for a short token.
  */
 #include "crypto/jose_priv.h"
 
@@ -58,29 +59,41 @@ bool sw_jose_alg_find(struct sw_slice name, enum sw_jose_alg *ret_alg)
 /* ---- hashes ------------------------------------------------------------------------------------
  */
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static EVP_MD *hashes[JOSE_HASH_COUNT]; /* fetched once; live as long as the process */
-static pthread_key_t contexts_key;      /* frees a thread's contexts when it ends */
-static _Thread_local EVP_MD_CTX *contexts[JOSE_HASH_COUNT];
-
-static void contexts_free(void *arg)
+static void state_begin(enum jose_hash hash, struct jose_state *st)
 {
-    (void)arg;
-    for (size_t i = 0; i < JOSE_HASH_COUNT; i++) {
-        EVP_MD_CTX_free(contexts[i]);
-        contexts[i] = NULL;
+    int ok = 0;
+
+    switch (hash) {
+    case JOSE_SHA256:
+        ok = SHA256_Init(&st->as.sha256);
+        break;
+    case JOSE_SHA384:
+        ok = SHA384_Init(&st->as.sha512);
+        break;
+    case JOSE_SHA512:
+        ok = SHA512_Init(&st->as.sha512);
+        break;
+    case JOSE_HASH_COUNT:
+        SW_UNREACHABLE();
     }
+    SW_ASSERT(ok == 1);
 }
 
-static void setup(void)
+static void state_feed(enum jose_hash hash, struct jose_state *st, struct sw_slice part)
 {
-    int rc = pthread_key_create(&contexts_key, contexts_free);
+    int ok = part.len == 0         ? 1
+             : hash == JOSE_SHA256 ? SHA256_Update(&st->as.sha256, part.ptr, part.len)
+                                   : SHA512_Update(&st->as.sha512, part.ptr, part.len);
 
-    SW_ASSERT(rc == 0);
-    for (size_t i = 0; i < JOSE_HASH_COUNT; i++) {
-        hashes[i] = EVP_MD_fetch(NULL, hash_names[i], NULL);
-        SW_ASSERT(hashes[i] != NULL); /* an OpenSSL without it cannot serve us */
-    }
+    SW_ASSERT(ok == 1);
+}
+
+static void state_end(enum jose_hash hash, struct jose_state *st, uint8_t out[JOSE_HASH_BYTES_MAX])
+{
+    int ok = hash == JOSE_SHA256 ? SHA256_Final(out, &st->as.sha256)
+                                 : SHA512_Final(out, &st->as.sha512); /* of SHA-384 its 48 */
+
+    SW_ASSERT(ok == 1);
 }
 
 size_t sw_jose__hash_bytes(enum jose_hash hash)
@@ -91,28 +104,14 @@ size_t sw_jose__hash_bytes(enum jose_hash hash)
 size_t sw_jose__hash(enum jose_hash hash, const struct sw_slice *parts, size_t count,
                      uint8_t out[JOSE_HASH_BYTES_MAX])
 {
-    EVP_MD_CTX *ctx;
-    unsigned len = 0;
-    int ok;
+    struct jose_state st;
 
-    pthread_once(&once, setup);
-    ctx = contexts[hash];
-    if (ctx == NULL) {
-        ctx = EVP_MD_CTX_new();
-        SW_ASSERT(ctx != NULL); /* a thread's first hash */
-        contexts[hash] = ctx;
-        pthread_setspecific(contexts_key, contexts);
-    }
-    ok = EVP_DigestInit_ex2(ctx, hashes[hash], NULL);
-    SW_ASSERT(ok == 1);
+    state_begin(hash, &st);
     for (size_t i = 0; i < count; i++) {
-        ok = parts[i].len == 0 ? 1 : EVP_DigestUpdate(ctx, parts[i].ptr, parts[i].len);
-        SW_ASSERT(ok == 1);
+        state_feed(hash, &st, parts[i]);
     }
-    ok = EVP_DigestFinal_ex(ctx, out, &len);
-    SW_ASSERT(ok == 1);
-    SW_ASSERT(len == hash_bytes[hash]);
-    return len;
+    state_end(hash, &st, out);
+    return hash_bytes[hash];
 }
 
 /* ---- HMAC --------------------------------------------------------------------------------------
@@ -121,7 +120,8 @@ size_t sw_jose__hash(enum jose_hash hash, const struct sw_slice *parts, size_t c
 void sw_jose__ready_secret(struct sw_jwk *key, struct sw_slice secret)
 {
     enum jose_hash hash = sw_jose__algs[key->alg].hash;
-    uint8_t short_secret[JOSE_HASH_BYTES_MAX];
+    uint8_t short_secret[JOSE_HASH_BYTES_MAX], pad[JOSE_BLOCK_BYTES_MAX];
+    struct sw_slice block = sw_slice_of(pad, block_bytes[hash]);
 
     SW_ASSERT(sw_jose__algs[key->alg].kind == JOSE_OCT);
     SW_ASSERT(secret.len >= hash_bytes[hash]);
@@ -130,30 +130,49 @@ void sw_jose__ready_secret(struct sw_jwk *key, struct sw_slice secret)
 
         secret = sw_slice_of(short_secret, len);
     }
-    memset(key->inner, 0x36, sizeof(key->inner));
-    memset(key->outer, 0x5c, sizeof(key->outer));
+    memset(pad, 0x36, sizeof(pad));
     for (size_t i = 0; i < secret.len; i++) {
-        key->inner[i] ^= (uint8_t)secret.ptr[i];
-        key->outer[i] ^= (uint8_t)secret.ptr[i];
+        pad[i] ^= (uint8_t)secret.ptr[i];
     }
+    state_begin(hash, &key->inner);
+    state_feed(hash, &key->inner, block);
+    for (size_t i = 0; i < sizeof(pad); i++) {
+        pad[i] ^= 0x36 ^ 0x5c;
+    }
+    state_begin(hash, &key->outer);
+    state_feed(hash, &key->outer, block);
     key->sig_bytes = hash_bytes[hash];
+    OPENSSL_cleanse(pad, sizeof(pad));
     OPENSSL_cleanse(short_secret, sizeof(short_secret));
 }
 
 static void mac(const struct sw_jwk *key, struct sw_slice input, uint8_t out[JOSE_HASH_BYTES_MAX])
 {
     enum jose_hash hash = sw_jose__algs[key->alg].hash;
-    struct sw_slice parts[2] = {sw_slice_of(key->inner, block_bytes[hash]), input};
-    size_t len = sw_jose__hash(hash, parts, 2, out);
+    struct jose_state st = key->inner;
 
-    parts[0] = sw_slice_of(key->outer, block_bytes[hash]);
-    parts[1] = sw_slice_of(out, len);
-    len = sw_jose__hash(hash, parts, 2, out);
-    SW_ASSERT(len == key->sig_bytes);
+    SW_ASSERT(hash_bytes[hash] == key->sig_bytes);
+    state_feed(hash, &st, input);
+    state_end(hash, &st, out);
+    st = key->outer;
+    state_feed(hash, &st, sw_slice_of(out, key->sig_bytes));
+    state_end(hash, &st, out);
+    OPENSSL_cleanse(&st, sizeof(st)); /* of a forgery it is the right one */
 }
 
 /* ---- keys made ready ---------------------------------------------------------------------------
  */
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static EVP_MD *hashes[JOSE_HASH_COUNT]; /* fetched once; live as long as the process */
+
+static void setup(void)
+{
+    for (size_t i = 0; i < JOSE_HASH_COUNT; i++) {
+        hashes[i] = EVP_MD_fetch(NULL, hash_names[i], NULL);
+        SW_ASSERT(hashes[i] != NULL); /* an OpenSSL without it cannot serve us */
+    }
+}
 
 /* RFC 7518, 3.3 and 3.5: the padding, for PSS with the hash also in MGF1 and a salt of its size. */
 static bool parameters(EVP_PKEY_CTX *ctx, const struct jose_alg *alg)

@@ -2,9 +2,11 @@
 #ifndef SW_JOSE_PRIV_H
 #define SW_JOSE_PRIV_H
 
+#define OPENSSL_SUPPRESS_DEPRECATED /* hashes on plain structs: see hash.c */
 #include "crypto/jose.h"
 
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <stdatomic.h>
 
 #define JOSE_HASH_BYTES_MAX  64
@@ -13,6 +15,14 @@
 #define JOSE_PARTS_MAX       4
 
 enum jose_hash { JOSE_SHA256, JOSE_SHA384, JOSE_SHA512, JOSE_HASH_COUNT };
+
+/* A hash under way. */
+struct jose_state {
+    union {
+        SHA256_CTX sha256;
+        SHA512_CTX sha512; /* of SHA-384 too */
+    } as;
+};
 
 /* What signs. An algorithm belongs to one of them, a key too. */
 enum jose_kind { JOSE_OCT, JOSE_RSA, JOSE_RSA_PSS, JOSE_EC, JOSE_OKP };
@@ -30,8 +40,8 @@ extern const struct jose_alg sw_jose__algs[SW_JOSE_ALG_COUNT];
 struct sw_jwk {
     enum sw_jose_alg alg;
     bool verifies, signs;
-    bool legacy; /* its "alg" says EdDSA, and so do the headers it signs */
-    bool kept;   /* of an earlier set: for tokens that name it only */
+    bool legacy;      /* its "alg" says EdDSA, and so do the headers it signs */
+    bool kept;        /* of an earlier set: for tokens that name it only */
     uint32_t ring_id; /* made from that key of the ring; 0: of none */
     size_t kid_len;
     char kid[SW_JWK_KID_BYTES_MAX];
@@ -43,8 +53,7 @@ struct sw_jwk {
     /* Set up once and copied for each use: one of the two pairs, or none. */
     EVP_PKEY_CTX *verify, *sign;     /* RSA, EC */
     EVP_MD_CTX *ed_verify, *ed_sign; /* Ed25519 takes the message and not its hash */
-    /* HMAC (RFC 2104): the key under both pads, one block of the hash each. */
-    uint8_t inner[JOSE_BLOCK_BYTES_MAX], outer[JOSE_BLOCK_BYTES_MAX];
+    struct jose_state inner, outer;  /* HMAC (RFC 2104): after the block of the key and its pad */
 };
 
 struct sw_jwks {
@@ -57,8 +66,7 @@ struct sw_jwks {
 };
 #define JWKS_MAGIC 0x4a574b53u
 
-/* Of the concatenation of parts. The thread's own context: nothing is allocated after its first
- * use. Returns the length, 32, 48 or 64. */
+/* Of the concatenation of parts. Allocates nothing. Returns the length, 32, 48 or 64. */
 size_t sw_jose__hash(enum jose_hash hash, const struct sw_slice *parts, size_t count,
                      uint8_t out[JOSE_HASH_BYTES_MAX]);
 size_t sw_jose__hash_bytes(enum jose_hash hash);
