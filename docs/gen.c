@@ -93,6 +93,8 @@ static const struct fixed fixed_limits[] = {
      "later: 409 `sealed-old` with `replay-guard`; after a new id it is no state"},
     {"SW_CLAIM_KEY_BYTES_MAX", SW_CLAIM_KEY_BYTES_MAX, "bytes of an Idempotency-Key",
      "longer: 400 `idempotency-key-malformed`"},
+    {"SW_FRESH_CLIENTS", SW_FRESH_CLIENTS, "clients whose new sessions and keys are counted",
+     "a further one takes the place of who owes least, whose count begins anew"},
     {"SW_VISITORS_MAX", SW_VISITORS_MAX, "visitors whose hash a worker remembers",
      "a further one takes an earlier one's place, and is hashed again"},
     {"SW_TOKEN_BYTES_MAX", SW_TOKEN_BYTES_MAX, "bytes of a token",

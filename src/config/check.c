@@ -390,6 +390,12 @@ static void check_idempotency(struct sw_config_ctx *x, struct sw_config_route *r
                     "`principal: visitor` needs `state: session` with `key: cookie`, or `state: "
                     "sealed`; write header.NAME or address");
         }
+        if (r->idempotency.principal == SW_IDEM_PRINCIPAL_SUBJECT &&
+            sw_node__get(n, "token") == NULL) {
+            BAD_KEY(x, who,
+                    "`principal: claim.sub` needs a `token` section: without one nobody's claims "
+                    "are verified");
+        }
     } else if (!visitor) {
         r->idempotency.principal = SW_IDEM_PRINCIPAL_HEADER;
         r->idempotency.principal_header = SW_S("Authorization");

@@ -85,6 +85,7 @@ enum sw_idem_principal {
     SW_IDEM_PRINCIPAL_VISITOR, /* the visitor's id */
     SW_IDEM_PRINCIPAL_HEADER,
     SW_IDEM_PRINCIPAL_ADDRESS,
+    SW_IDEM_PRINCIPAL_SUBJECT, /* of the verified token */
 };
 enum sw_secure { SW_SECURE_AUTO, SW_SECURE_YES, SW_SECURE_NO };
 
@@ -247,6 +248,7 @@ struct sw_config {
     } timeouts;
     struct {
         uint32_t connections, head_bytes, fields, target_bytes, replay_buffer_bytes;
+        uint32_t new_per_client; /* in an hour; 0: no limit */
         uint64_t body_bytes, large_bytes;
     } limits;
     struct sw_config_app *apps;

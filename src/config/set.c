@@ -1077,20 +1077,23 @@ void sw_set__principal(struct sw_config_ctx *x, const struct sw_key_row *row, st
 {
     struct sw_slice header = SW_S("header."), name;
 
-    if (!sw_schema__want(x, row, n, SW_NODE_TEXT, "visitor, header.NAME or address")) {
+    if (!sw_schema__want(x, row, n, SW_NODE_TEXT, "visitor, claim.sub, header.NAME or address")) {
         return;
     }
     if (sw_slice_eq(n->text, SW_S("visitor"))) {
         x->route->idempotency.principal = SW_IDEM_PRINCIPAL_VISITOR;
     } else if (sw_slice_eq(n->text, SW_S("address"))) {
         x->route->idempotency.principal = SW_IDEM_PRINCIPAL_ADDRESS;
+    } else if (sw_slice_eq(n->text, SW_S("claim.sub"))) {
+        x->route->idempotency.principal = SW_IDEM_PRINCIPAL_SUBJECT;
     } else if (sw_slice_starts(n->text, header) &&
                sw_set__is_token(name = sw_slice_tail(n->text, header.len)) && name.len <= 64) {
         x->route->idempotency.principal = SW_IDEM_PRINCIPAL_HEADER;
         x->route->idempotency.principal_header = sw_schema__keep(x, name);
     } else {
         sw_schema__bad(x, n,
-                       "`principal` needs visitor, header.NAME or address, and this is `%.*s`",
+                       "`principal` needs visitor, claim.sub, header.NAME or address, and this is "
+                       "`%.*s`",
                        SW_SARG(sw_config__said(n)));
     }
 }

@@ -19,16 +19,22 @@ struct shard {
 
 struct sw_admit {
     struct shard shards[SHARDS];
+    struct sw_fresh *fresh; /* what else the workers share about who may do what */
 };
 
 struct sw_admit *sw_admit_new(void)
 {
     struct sw_admit *a = calloc(1, sizeof(*a));
+    struct sw_fresh *fresh = sw_fresh__new();
 
-    if (a != NULL) {
-        for (size_t i = 0; i < SHARDS; i++) {
-            pthread_mutex_init(&a->shards[i].mutex, NULL);
-        }
+    if (a == NULL || fresh == NULL) {
+        free(a);
+        sw_fresh__free(fresh);
+        return NULL;
+    }
+    a->fresh = fresh;
+    for (size_t i = 0; i < SHARDS; i++) {
+        pthread_mutex_init(&a->shards[i].mutex, NULL);
     }
     return a;
 }
@@ -39,8 +45,14 @@ void sw_admit_free(struct sw_admit *a)
         for (size_t i = 0; i < SHARDS; i++) {
             pthread_mutex_destroy(&a->shards[i].mutex);
         }
+        sw_fresh__free(a->fresh);
         free(a);
     }
+}
+
+struct sw_fresh *sw_admit__fresh(struct sw_admit *a)
+{
+    return a->fresh;
 }
 
 /* Keys are hashes already: their own bytes spread them. */

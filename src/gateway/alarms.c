@@ -36,10 +36,14 @@ static bool is_running(const struct sw_alarms *a, const struct sw_store_key *key
     return false;
 }
 
-static const struct sw_config_route *route_by_ident(const struct sw_config *c, uint64_t ident)
+/* *ret_gone: the one that set it is not there any more. Then it is another one: by its rules the
+ * failure is written, but its app is not asked, for the state is none of its business. */
+static const struct sw_config_route *route_by_ident(const struct sw_config *c, uint64_t ident,
+                                                    bool *ret_gone)
 {
     const struct sw_config_route *any = NULL;
 
+    *ret_gone = false;
     for (size_t i = 0; i < c->route_count; i++) {
         if (c->routes[i].placement == SW_PLACE_SESSION && c->routes[i].ident == ident &&
             c->routes[i].session.alarm.len > 0) {
@@ -49,18 +53,28 @@ static const struct sw_config_route *route_by_ident(const struct sw_config *c, u
             any = &c->routes[i];
         }
     }
-    return any; /* the one that set it is gone: it fails, and is given up in the end */
+    *ret_gone = true;
+    return any;
 }
 
-/* The alarm of this record that is due; the earliest. */
-static bool find_due(const struct sw_record *r, int64_t now_unix_ms, struct sw_alarm *ret_alarm)
+/* The alarm of this record that is due; the earliest. *ret_unreadable: there is one, but what it
+ * wanted cannot be read (of another version, or damaged): it must not stay in front of the others.
+ */
+static bool find_due(const struct sw_record *r, int64_t now_unix_ms, struct sw_alarm *ret_alarm,
+                     bool *ret_unreadable)
 {
     struct sw_alarm list[SW_ALARMS_MAX];
-    size_t count, best = 0;
+    size_t count = 0, best = 0;
 
-    if (r->kind != SW_RECORD_STATE || sw_alarms_read(r->extra, list, &count) != SW_OK ||
-        count == 0) {
+    if (r->kind != SW_RECORD_STATE) {
         return false;
+    }
+    *ret_unreadable = sw_alarms_read(r->extra, list, &count) != SW_OK || count == 0;
+    if (*ret_unreadable) {
+        *ret_alarm = (struct sw_alarm){.id = SW_S("unreadable"),
+                                       .due_unix_ms = r->due_unix_ms,
+                                       .attempt = SW_ALARM_TRIES_MAX - 1};
+        return r->due_unix_ms != 0 && r->due_unix_ms <= now_unix_ms;
     }
     for (size_t i = 1; i < count; i++) {
         if (list[i].due_unix_ms < list[best].due_unix_ms) {
@@ -94,6 +108,7 @@ static bool deliver(struct sw_alarms *a, const struct sw_store_key *key)
 {
     struct sw_worker *w = a->worker;
     struct sw_exchange *x = sw_exchange__new_alarm(w, a);
+    bool unreadable = false, gone = false;
     struct sw_store_load op = {
         .key = *key,
         .now_unix_s = sw_loop_now_unix_s(w->loop),
@@ -108,12 +123,13 @@ static bool deliver(struct sw_alarms *a, const struct sw_store_key *key)
     op.arena = &x->arena;
     step = sw_store_load(w->env.store, &op);
     SW_ASSERT(step == SW_STEP_DONE); /* alarms are embedded stores' */
-    if (op.err != SW_OK || !find_due(&op.record, sw_loop_now_unix_ms(w->loop), &x->alarm)) {
+    if (op.err != SW_OK ||
+        !find_due(&op.record, sw_loop_now_unix_ms(w->loop), &x->alarm, &unreadable)) {
         x->alarms = NULL; /* changed since it was listed */
         sw_exchange__drop(x);
         return true;
     }
-    x->routed.route = route_by_ident(w->config, x->alarm.route_ident);
+    x->routed.route = route_by_ident(w->config, x->alarm.route_ident, &gone);
     if (x->routed.route == NULL) {
         x->alarms = NULL; /* no route keeps sessions any more */
         sw_exchange__drop(x);
@@ -123,6 +139,11 @@ static bool deliver(struct sw_alarms *a, const struct sw_store_key *key)
     x->alarm_key = *key;
     put_request(x);
     sw_ex__ask_init(x);
+    if (unreadable || gone) { /* it fails by the same write as any other */
+        (void)sw_ex__fail(x, unreadable ? SW_E_STORE_CORRUPT : SW_E_NO_ROUTE);
+        sw_ex__run(x);
+        return true;
+    }
     sw_exchange__start_alarm(x);
     return true;
 }
@@ -171,6 +192,8 @@ void sw_alarms__done(struct sw_alarms *a, struct sw_exchange *x, bool delivered)
 {
     struct sw_stats *s = a->worker->stats;
     bool last = x->alarm.attempt + 1 >= SW_ALARM_TRIES_MAX;
+    bool known = x->alarm.route_ident == x->routed.route->ident;
+    struct sw_slice path = known ? x->routed.route->path : SW_S("that is gone");
 
     for (size_t i = 0; i < a->running_count; i++) {
         if (memcmp(&a->running[i], &x->alarm_key, sizeof(x->alarm_key)) == 0) {
@@ -183,9 +206,9 @@ void sw_alarms__done(struct sw_alarms *a, struct sw_exchange *x, bool delivered)
     } else {
         sw_count(last ? &s->alarms_dropped : &s->alarms_failed, 1);
         sw_log(last ? SW_LOG_ERROR : SW_LOG_WARN,
-               "the alarm \"%.*s\" of route %.*s was not taken (try %u of %u): %s; %s",
-               SW_SARG(x->alarm.id), SW_SARG(x->routed.route->path), x->alarm.attempt + 1,
-               SW_ALARM_TRIES_MAX, sw_err_text(x->err),
+               "the alarm \"%.*s\" of %s %.*s was not taken (try %u of %u): %s; %s",
+               SW_SARG(x->alarm.id), known ? "route" : "a route", SW_SARG(path),
+               x->alarm.attempt + 1, SW_ALARM_TRIES_MAX, sw_err_text(x->err),
                last ? "it is given up" : "it is tried again later");
     }
     if (x->alarm_stuck) {

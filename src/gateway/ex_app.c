@@ -68,6 +68,7 @@ enum sw_ex_next sw_ex__attempt_failed(struct sw_exchange *x, enum sw_err err)
         sw_count(&x->worker->stats->retries, 1);
     }
     sw_timer_stop(x->worker->loop, &x->timer);
+    sw_side__again(x);
     return sw_ex__to(x, EX_PICK);
 }
 

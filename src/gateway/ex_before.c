@@ -40,6 +40,7 @@ void sw_ex__ask_init(struct sw_exchange *x)
     x->ask.now_unix_s = sw_loop_now_unix_s(w->loop);
     x->ask.wake = on_wake;
     x->ask.line = sw_ex__line;
+    x->ask.fresh = sw_ex__fresh;
     x->ask.claim_attempt = x->claim.live ? x->claim.attempt : 0;
     x->ask.client_lines = sw_claim__lines(x);
     if (x->conn != NULL) {
@@ -82,6 +83,19 @@ static enum sw_err read_traces(struct sw_exchange *x)
     return SW_OK;
 }
 
+/* Was it sent in TLS early data, as a proxy says, so that anybody may have recorded and sent it
+ * again? What may change something waits for the handshake (RFC 8470, 5.2). */
+static bool too_early(const struct sw_exchange *x)
+{
+    const struct sw_field *f;
+
+    if (sw_method_safe(x->request.method, x->request.method_name)) {
+        return false;
+    }
+    f = sw_head_find_name(&x->request, SW_S("Early-Data"));
+    return f != NULL && sw_slice_eq(f->value, SW_S("1"));
+}
+
 /* Our public keys, unless a route of exactly this path is somebody's own. */
 static bool jwks_wanted(const struct sw_exchange *x)
 {
@@ -121,6 +135,9 @@ enum sw_ex_next sw_ex__route(struct sw_exchange *x)
     }
     if (sw_place_cross_site(&x->ask)) {
         return sw_ex__fail(x, SW_E_CROSS_SITE);
+    }
+    if (too_early(x)) {
+        return sw_ex__fail(x, SW_E_EARLY);
     }
     err = read_traces(x);
     if (err != SW_OK) {

@@ -310,16 +310,18 @@ void sw_exchange__client_sent(struct sw_exchange *x)
  * the operation lies in its memory and the key must stay taken until its outcome is known. */
 static void ex_commit_slow(struct sw_exchange *x)
 {
+    /* An idempotency key that is not durable: the app was not asked. */
+    enum sw_err err = x->state == EX_CLAIM ? SW_E_IDEM_STORE : SW_E_COMMIT_SLOW;
     bool told;
 
     SW_ASSERT(x->ask_pending || x->claim.pending);
     if (x->conn == NULL) {
         return;
     }
-    x->err = SW_E_COMMIT;
+    x->err = err;
     x->own_answer = true;
     x->keep_alive = false;
-    told = sw_respond__own(x, SW_E_COMMIT) == SW_OK;
+    told = sw_respond__own(x, err) == SW_OK;
     sw_conn__done(sw_take(&x->conn), false, told);
 }
 
@@ -378,7 +380,12 @@ static void on_timer(struct sw_timer *t, void *arg)
         next = sw_ex__fail(x, SW_E_APP_SLOW);
         break;
     case EX_COMMIT:
-        ex_commit_slow(x);
+        if (sw_admit__cancel(x->worker->admit, &x->line)) { /* its turn has not come: undone */
+            x->ask_pending = false;
+            next = sw_ex__fail(x, SW_E_EXCHANGE_SLOW);
+        } else {
+            ex_commit_slow(x);
+        }
         break;
     case EX_ROUTE:
     case EX_TOKEN:

@@ -119,6 +119,7 @@ struct sw_admit;  /* the queues of keys: shared by all workers of a process */
 struct sw_access; /* the access log: may be NULL */
 struct sw_trust;  /* keys of issuers: trust.c */
 
+#define SW_FRESH_CLIENTS 16384u /* whose new sessions and keys are counted (fresh.c) */
 struct sw_admit *sw_admit_new(void);
 void sw_admit_free(struct sw_admit *a);
 

@@ -120,6 +120,21 @@ void sw_admit__leave(struct sw_admit *a, struct sw_admit_wait *w);
  * leave. */
 SW_MUST bool sw_admit__cancel(struct sw_admit *a, struct sw_admit_wait *w);
 
+/* ---- how much a client may make anew (fresh.c) ----------------------------------------------- */
+
+struct sw_fresh;
+struct sw_fresh *sw_fresh__new(void); /* NULL: no memory */
+void sw_fresh__free(struct sw_fresh *f);
+/* Takes `count` of what the client at that address may make in an hour (limit; 0: as much as it
+ * likes). 0: taken, or it is not counted; else nothing was, and so long it must wait. owed: it was
+ * made already, so this is not refused, but what follows. Any thread. */
+uint64_t sw_fresh__take(struct sw_fresh *f, struct sw_slice address, uint32_t limit, uint64_t count,
+                        bool owed, uint64_t now_ns);
+/* That of a process: it lies beside the lines of its keys. */
+struct sw_fresh *sw_admit__fresh(struct sw_admit *a);
+bool sw_ex__fresh(struct sw_ask *ask); /* ask.fresh; false: extra_lines say when again */
+void sw_ex__fresh_owe(struct sw_exchange *x, size_t bytes); /* so much of an answer is kept */
+
 /* ---- bodies that must be here as a whole (whole.c) --------------------------------------------
  */
 
@@ -377,6 +392,8 @@ void sw_claim__abandon(struct sw_exchange *x); /* as at a crash: no callback com
 enum sw_ex_next sw_ex__side(struct sw_exchange *x);
 void sw_side__open(struct sw_exchange *x);  /* fills ask.ref_url */
 void sw_side__close(struct sw_exchange *x); /* the capability is dead */
+/* For another attempt: what the one before staged, and may still send, is not of it. */
+void sw_side__again(struct sw_exchange *x);
 
 /* alarms.c: looks for what is due, and has it delivered. NULL: no memory. */
 struct sw_alarms *sw_alarms__new(struct sw_worker *w);

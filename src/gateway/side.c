@@ -79,6 +79,16 @@ void sw_side__close(struct sw_exchange *x)
     }
 }
 
+void sw_side__again(struct sw_exchange *x)
+{
+    if (sw_link_linked(&x->side_link)) {
+        sw_side__close(x);
+        sw_stage_forget(&x->ask);
+        x->ask.ref_url = (struct sw_slice){NULL, 0};
+        sw_side__open(x);
+    }
+}
+
 /* Takes the same time wherever they differ. */
 static bool same(const char *a, const char *b, size_t len)
 {

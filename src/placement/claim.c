@@ -182,7 +182,7 @@ static bool read_ip(struct sw_slice text, struct sw_addr *ret_addr)
 /* Who sent the request, as far as somebody believed says so: the peer; or what the nearest proxy
  * that is believed saw, and so on (X-Forwarded-For, from its end). Empty: nobody knows, and the
  * proxy's own address would be that of all its clients. */
-static struct sw_slice client_address(const struct sw_ask *ask, struct sw_slice peer)
+struct sw_slice sw_place_client_address(const struct sw_ask *ask, struct sw_slice peer)
 {
     const struct sw_head *h = ask->request;
     struct sw_slice nobody = {NULL, 0}, last = nobody;
@@ -230,8 +230,13 @@ enum sw_err sw_claim_principal(const struct sw_ask *ask, struct sw_slice peer,
     case SW_IDEM_PRINCIPAL_HEADER:
         who = header_value(ask->request, route->idempotency.principal_header);
         break;
+    case SW_IDEM_PRINCIPAL_SUBJECT:
+        if (ask->token.valid) {
+            who = ask->token.claims.sub;
+        }
+        break;
     case SW_IDEM_PRINCIPAL_ADDRESS:
-        who = client_address(ask, peer);
+        who = sw_place_client_address(ask, peer);
         break;
     }
     if (who.len == 0) {
@@ -280,9 +285,12 @@ void sw_claim_store_key(const struct sw_config_route *route, struct sw_slice pri
     /* an address and the same text in a header are two: after a change of the configuration */
     sw_wire__put(&out, (uint64_t)route->idempotency.principal, 1);
     parts[0] = sw_out_done(&out);
-    parts[1] = route->idempotency.principal == SW_IDEM_PRINCIPAL_HEADER
-                   ? route->idempotency.principal_header
-                   : (struct sw_slice){NULL, 0};
+    parts[1] = (struct sw_slice){NULL, 0};
+    if (route->idempotency.principal == SW_IDEM_PRINCIPAL_HEADER) {
+        parts[1] = route->idempotency.principal_header;
+    } else if (route->idempotency.principal == SW_IDEM_PRINCIPAL_SUBJECT) {
+        parts[1] = route->token.issuer; /* two issuers may give one name to two */
+    }
     parts[2] = principal;
     parts[3] = key;
     hash(&name, parts, SW_COUNTOF(parts), ret_key->bytes);

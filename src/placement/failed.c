@@ -121,7 +121,9 @@ static enum sw_step failed_loaded(struct sw_ask *ask)
     if (r->err != SW_OK) {
         return failed_fail(ask, r->err);
     }
-    if (sw_alarms_read(r->record.extra, list, &count) != SW_OK || !list_after(ask, list, &count)) {
+    if (sw_alarms_read(r->record.extra, list, &count) != SW_OK) {
+        count = 0; /* what cannot be read cannot be delivered either: it must not stay due */
+    } else if (!list_after(ask, list, &count)) {
         return failed_done(ask);
     }
     memory = sw_ask_large(ask, SW_EXTRA_BYTES_MAX);

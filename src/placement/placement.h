@@ -1,6 +1,6 @@
 /* placement/placement.h - where state lives: the three questions every placement answers.
  *
- * Room       none.c, sticky.c, session.c, token*.c, sealed*.c; move*.c between them; what was
+ * Room       none.c, sticky.c, session*.c, token*.c, sealed*.c; move*.c between them; what was
  *            ended: revoke.c; what they share: key.c (whose state),
  *            record.c (a record read: renewed ids, seals), value.c (the state as it will be),
  *            subject.c (whose it is, without saying who), update.c and envelope.c (what the app's
@@ -238,6 +238,9 @@ struct sw_ask {
      * the commit is over. DONE: it is taken, or was already, or nobody is to be waited for. MORE:
      * wake follows, then it is taken; what was read before may be old. NULL: there is no line. */
     sw_ask_fn *line;
+    /* Something that is not in the store yet is to be put there for this client: may it be? Asked
+     * once for each. False: SW_E_FRESH. NULL: as much as it likes. */
+    bool (*fresh)(struct sw_ask *ask);
     const struct sw_head *response;     /* for commit */
     struct sw_update update;            /* of the response; read by sw_update_read */
     const struct sw_envelope *envelope; /* for commit: what the answer's body said, instead of its
@@ -304,6 +307,7 @@ struct sw_ask {
         bool new_id;      /* this commit gives the visitor a new id */
         bool had_state;   /* before it was read for another try */
         bool value_ready; /* update.value is compact and checked: it was staged */
+        bool counted;     /* ask.fresh has let it be made; asked once, not for each try */
         enum { SW_LOADING_NOTHING, SW_LOADING_OWN, SW_LOADING_STATE, SW_LOADING_OLD } loading;
         enum {
             SW_SESSION_DECIDE,
@@ -542,6 +546,8 @@ struct sw_stage_answer {
  * Worker thread of the exchange. Never waits: embedded stores only. */
 void sw_stage(struct sw_ask *ask, const struct sw_stage_ask *in,
               struct sw_stage_answer *ret_answer);
+/* What was staged is not wanted: the instance that did it failed, and another one is asked. */
+void sw_stage_forget(struct sw_ask *ask);
 /* A write that does not wait for the app's answer: one compare-and-set on the state that was handed
  * out (or by the last such write left behind), durable when it is told. What was staged stays so,
  * and is not what conditions and patches look at; alarms, subject and id stay as they are. The ask
@@ -578,6 +584,9 @@ SW_MUST enum sw_err sw_claim_key_read(const struct sw_head *request,
  * part that is hashed; valid while the request is. */
 SW_MUST enum sw_err sw_claim_principal(const struct sw_ask *ask, struct sw_slice peer,
                                        struct sw_slice *ret_principal);
+/* Who sent the request, as far as somebody believed says so; peer as above. The text of an address;
+ * empty: nobody knows. */
+struct sw_slice sw_place_client_address(const struct sw_ask *ask, struct sw_slice peer);
 /* The record's key: a hash (HMAC-SHA-256 with a public key) of length-prefixed route, kind of
  * principal, principal, key. */
 void sw_claim_store_key(const struct sw_config_route *route, struct sw_slice principal,

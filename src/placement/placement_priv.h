@@ -88,7 +88,7 @@ SW_MUST enum sw_err sw_place__copy(struct sw_ask *ask, struct sw_slice value,
 /* Gives the memory of such a value back (to the arena: at its reset). */
 void sw_place__value_give(struct sw_ask *ask, struct sw_slice value);
 
-/* ---- session.c: what the answer asks for ----------------------------------------------------- */
+/* ---- session_update.c: what the answer asks for ---------------------------------------------- */
 
 /* The one update that the answer's headers, its envelope and the side API make: into ask->update.
  * SW_E_UPDATE_*. Also for other placements that carry a state. */
@@ -156,7 +156,7 @@ const struct sw_key *sw_place__oldest_key(const struct sw_keyring *keys);
 SW_MUST enum sw_err sw_place__hide_subject(struct sw_ask *ask, struct sw_slice subject,
                                            struct sw_slice *ret_hidden);
 
-/* ---- session.c ------------------------------------------------------------------------------- */
+/* ---- session_write.c ------------------------------------------------------------------------- */
 
 /* The write of a state, or of its end, that takes the place of the one ask stands on; all but its
  * value: what belongs to it stays as it is. */

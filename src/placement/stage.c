@@ -151,6 +151,13 @@ static void stage_keep(struct sw_ask *ask, enum sw_update_kind kind, struct sw_s
     a->etag = stage_tag(ask, a->tag, sizeof(a->tag));
 }
 
+void sw_stage_forget(struct sw_ask *ask)
+{
+    ask->staged.kind = SW_UPDATE_NONE;
+    sw_place__value_give(ask, ask->staged.value);
+    ask->staged.value = (struct sw_slice){NULL, 0};
+}
+
 static enum sw_err stage_check(struct sw_slice body)
 {
     struct sw_json_checked checked = sw_json_check(body);

@@ -203,9 +203,111 @@ enum sw_err sw_store__lock_take(struct sw_slice folder, int folder_fd, int *ret_
 
 /* ---- a new one for a backup ------------------------------------------------------------------ */
 
+/* The files of a store, and the folder if nothing else is in it. */
+static void part_remove(int fd, const char *path)
+{
+    int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = again < 0 ? NULL : fdopendir(again);
+    struct dirent *e;
+
+    if (dir == NULL) {
+        sw_store__fd_close(&again);
+        return;
+    }
+    while ((e = readdir(dir)) != NULL) {
+        if (strcmp(e->d_name, "data.mdb") == 0 || is_segment(e->d_name)) {
+            (void)unlinkat(fd, e->d_name, 0);
+        }
+    }
+    closedir(dir);
+    (void)rmdir(path);
+}
+
+/* Of one that was killed, or of none: its lock is free. */
+static void part_sweep(const char *path)
+{
+    SW_CLEANUP(sw_store__fd_close)
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        part_remove(fd, path);
+    }
+}
+
+/* The folder above. */
+static void above_of(const char *path, char ret_above[STORE_PATH_BYTES_MAX])
+{
+    char *slash;
+
+    (void)snprintf(ret_above, STORE_PATH_BYTES_MAX, "%s", path);
+    slash = strrchr(ret_above, '/');
+    if (slash == NULL) {
+        (void)snprintf(ret_above, STORE_PATH_BYTES_MAX, ".");
+    } else {
+        slash[slash == ret_above ? 1 : 0] = '\0';
+    }
+}
+
+#define PART_SUFFIX ".part-"
+#define PART_X      "XXXXXX"
+
+/* "copy.part-a1B2c3" of "copy". */
+static bool is_part_of(const char *name, const char *base)
+{
+    size_t len = strlen(base), suffix = sizeof(PART_SUFFIX) - 1;
+
+    return strncmp(name, base, len) == 0 && strncmp(name + len, PART_SUFFIX, suffix) == 0 &&
+           strlen(name + len + suffix) == sizeof(PART_X) - 1;
+}
+
+static void parts_sweep(const char *to)
+{
+    const char *slash = strrchr(to, '/'), *base = slash == NULL ? to : slash + 1;
+    char above[STORE_PATH_BYTES_MAX], path[2 * STORE_PATH_BYTES_MAX];
+    struct dirent *e;
+    DIR *dir;
+
+    above_of(to, above);
+    dir = opendir(above);
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        if (is_part_of(e->d_name, base) &&
+            snprintf(path, sizeof(path), "%s/%s", above, e->d_name) < (int)sizeof(path)) {
+            part_sweep(path);
+        }
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+}
+
+/* Made, open and locked. 0, or an errno. */
+static int part_begin(struct store_part *p)
+{
+    struct stat st;
+
+    for (;;) {
+        (void)snprintf(p->part, sizeof(p->part), "%.*s" PART_SUFFIX PART_X,
+                       STORE_PATH_BYTES_MAX - STORE_NAME_BYTES_MAX, p->to);
+        if (mkdtemp(p->part) == NULL) {
+            return errno;
+        }
+        p->fd = open(p->part, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (p->fd >= 0 && flock(p->fd, LOCK_EX | LOCK_NB) == 0 && fstat(p->fd, &st) == 0 &&
+            st.st_nlink > 0) {
+            return 0;
+        }
+        /* another one that begins took it for one that was killed, before it was locked */
+        if (p->fd < 0 && errno != ENOENT) {
+            return errno;
+        }
+        sw_store__fd_close(&p->fd);
+    }
+}
+
 enum sw_err sw_store__part_make(struct sw_slice to, struct store_part *p, const char **ret_why)
 {
     struct stat st;
+    int error;
 
     while (to.len > 1 && to.ptr[to.len - 1] == '/') {
         to.len--;
@@ -215,16 +317,17 @@ enum sw_err sw_store__part_make(struct sw_slice to, struct store_part *p, const 
                                 "store: the path of the backup is empty or too long");
     }
     (void)snprintf(p->to, sizeof(p->to), "%.*s", SW_SARG(to));
-    (void)snprintf(p->part, sizeof(p->part), "%.*s.part-XXXXXX", SW_SARG(to));
     if (lstat(p->to, &st) == 0) {
         return sw_store__refuse(SW_E_STORE_IO, ret_why,
                                 "store: %s is there already; a backup wants a folder that is not",
                                 p->to);
     }
-    if (mkdtemp(p->part) == NULL) {
-        return sw_store__refuse(sw_store__errno(errno), ret_why, "store: %s cannot be made: %s%s",
-                                p->to, strerror(errno),
-                                errno == ENOENT ? "; make the folder above it first" : "");
+    parts_sweep(p->to);
+    error = part_begin(p);
+    if (error != 0) {
+        return sw_store__refuse(sw_store__errno(error), ret_why, "store: %s cannot be made: %s%s",
+                                p->to, strerror(error),
+                                error == ENOENT ? "; make the folder above it first" : "");
     }
     return SW_OK;
 }
@@ -234,28 +337,31 @@ static int folder_name(const char *part, const char *to)
 {
     SW_CLEANUP(sw_store__fd_close) int fd = -1;
     char above[STORE_PATH_BYTES_MAX];
-    char *slash;
 
     if (renameat2(AT_FDCWD, part, AT_FDCWD, to, RENAME_NOREPLACE) != 0 &&
         (errno != EINVAL || access(to, F_OK) == 0 || rename(part, to) != 0)) {
         return errno == EINVAL ? EEXIST : errno;
     }
-    (void)snprintf(above, sizeof(above), "%s", to);
-    slash = strrchr(above, '/');
-    if (slash == NULL) {
-        (void)snprintf(above, sizeof(above), ".");
-    } else {
-        slash[slash == above ? 1 : 0] = '\0';
-    }
+    above_of(to, above);
     fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return fd < 0 || fsync(fd) != 0 ? errno : 0;
 }
 
-enum sw_err sw_store__part_name(const struct store_part *p, const char **ret_why)
+enum sw_err sw_store__part_name(struct store_part *p, const char **ret_why)
 {
     int error = folder_name(p->part, p->to);
 
-    return error == 0 ? SW_OK
-                      : sw_store__refuse(sw_store__errno(error), ret_why,
-                                         "store: %s cannot be made: %s", p->to, strerror(error));
+    if (error != 0) {
+        sw_store__part_drop(p);
+        return sw_store__refuse(sw_store__errno(error), ret_why, "store: %s cannot be made: %s",
+                                p->to, strerror(error));
+    }
+    sw_store__fd_close(&p->fd);
+    return SW_OK;
+}
+
+void sw_store__part_drop(struct store_part *p)
+{
+    part_remove(p->fd, p->part);
+    sw_store__fd_close(&p->fd);
 }

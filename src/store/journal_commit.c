@@ -110,21 +110,47 @@ static int batch_try(struct journal_store *s, size_t count)
     return 0;
 }
 
-static void answer(struct journal_store *s, struct sw_store_commit *op, uint64_t now_ns)
+/* Those of one loop, in their order: one message, so that it wakes once and not for each of them.
+ */
+struct answers {
+    struct sw_loop *loop;
+    struct sw_store_commit *first, *last;
+};
+#define ANSWERS_MAX 16u /* loops; those of more are told in several messages */
+
+static void answers_send(struct answers *a)
 {
-    if (op->err != SW_OK) {
-        for (size_t i = 0; i < op->count; i++) {
-            op->writes[i].ret_version = (struct sw_version){0, 0};
-        }
+    struct sw_store_commit *first = sw_take(&a->first);
+
+    if (first != NULL) {
+        sw_loop_post(a->loop, &wait_of(first)->post); /* from here on they are not ours */
     }
-    sw_store__count(&s->base, op, now_ns);
-    sw_loop_post(op->loop, &wait_of(op)->post); /* from here on it is not ours */
+}
+
+static void answers_add(struct answers list[ANSWERS_MAX], struct sw_store_commit *op)
+{
+    struct answers *a = list;
+
+    while (a->first != NULL && a->loop != op->loop && a < &list[ANSWERS_MAX - 1]) {
+        a++;
+    }
+    if (a->first != NULL && a->loop != op->loop) {
+        answers_send(a);
+    }
+    wait_of(op)->next = NULL;
+    if (a->first == NULL) {
+        *a = (struct answers){op->loop, op, op};
+    } else {
+        wait_of(a->last)->next = op;
+        a->last = op;
+    }
 }
 
 static void batch_commit(struct journal_store *s, size_t count)
 {
     enum sw_err err = commit_err(batch_try(s, count));
     uint64_t now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
+    struct answers list[ANSWERS_MAX] = {{NULL, NULL, NULL}};
 
     for (size_t i = 0; i < count; i++) {
         struct sw_store_commit *op = s->batch.ops[i];
@@ -133,7 +159,14 @@ static void batch_commit(struct journal_store *s, size_t count)
             op->err = err;
             op->failed = 0;
         }
-        answer(s, op, now_ns);
+        for (size_t w = 0; op->err != SW_OK && w < op->count; w++) {
+            op->writes[w].ret_version = (struct sw_version){0, 0};
+        }
+        sw_store__count(&s->base, op, now_ns);
+        answers_add(list, op);
+    }
+    for (size_t i = 0; i < ANSWERS_MAX; i++) {
+        answers_send(&list[i]);
     }
 }
 
@@ -181,7 +214,7 @@ static void sync_if_due(struct journal_store *s, uint64_t now_ns)
 
     /* what is not needed any more is removed only when that is durable */
     due |= s->log.trim != 0;
-    if (due && s->log.health == JOURNAL_WELL && s->log.seq_durable < s->log.seq_last) {
+    if (due && s->log.health == JOURNAL_WELL && log_unsynced(&s->log)) {
         s->sync_ns = now_ns;
         if (sw_journal__log_sync(&s->log) == 0) {
             sw_store__add(&s->base.syncs, 1);
@@ -204,6 +237,16 @@ static void tick(struct journal_store *s, uint64_t now_ns)
     sw_journal__due_publish(s);
 }
 
+static bool nobody_waits(struct journal_store *s)
+{
+    bool nobody;
+
+    pthread_mutex_lock(&s->lock);
+    nobody = s->first == NULL;
+    pthread_mutex_unlock(&s->lock);
+    return nobody;
+}
+
 void *sw_journal__committer(void *arg)
 {
     struct journal_store *s = arg;
@@ -222,6 +265,9 @@ void *sw_journal__committer(void *arg)
         if (count > 0) {
             batch_commit(s, count);
             compacting = sw_journal__compact(s, s->batch.written, false);
+            if (nobody_waits(s)) { /* else the next batch says it */
+                sw_journal__log_mark(&s->log);
+            }
             stop = false; /* until nothing is left */
         } else if (!stop) {
             compacting = sw_journal__compact(s, 0, true);
@@ -229,6 +275,7 @@ void *sw_journal__committer(void *arg)
         now_ns = sw_store__clock_ns(CLOCK_MONOTONIC);
         if (now_ns - s->tick_ns >= JOURNAL_TICK_NS) {
             tick(s, now_ns);
+            sw_journal__log_mark(&s->log); /* for what it has synced */
         }
     }
     (void)!sw_journal__log_repair(&s->log);
@@ -237,12 +284,18 @@ void *sw_journal__committer(void *arg)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
+/* The first of those that are answered together. */
 static void on_answer(struct sw_post *post, void *arg)
 {
     struct sw_store_commit *op = arg;
 
     (void)post;
-    op->done(op);
+    while (op != NULL) {
+        struct sw_store_commit *next = wait_of(op)->next; /* done gives op back */
+
+        op->done(op);
+        op = next;
+    }
 }
 
 void sw_journal__commit(struct sw_store *store, struct sw_store_commit *op)

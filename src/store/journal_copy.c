@@ -93,19 +93,6 @@ static enum sw_err segments_copy(const struct journal_source *x, const char *par
                                          "store %s: no backup was made: %s", part, strerror(error));
 }
 
-/* A backup that was not finished goes. */
-static void part_remove(const struct journal_source *x, const char *part)
-{
-    SW_CLEANUP(sw_store__fd_close) int fd = open(part, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    char name[JOURNAL_NAME_BYTES];
-
-    for (size_t i = 0; i < x->count; i++) {
-        sw_journal__segment_name(name, x->segs[i].header.number);
-        (void)unlinkat(fd, name, 0);
-    }
-    (void)rmdir(part);
-}
-
 static enum sw_err backup(const struct journal_source *x, struct sw_slice to, const char **ret_why)
 {
     struct store_part p;
@@ -119,13 +106,11 @@ static enum sw_err backup(const struct journal_source *x, struct sw_slice to, co
         return err;
     }
     err = segments_copy(x, p.part, ret_why);
-    if (err == SW_OK) {
-        err = sw_store__part_name(&p, ret_why);
-    }
     if (err != SW_OK) {
-        part_remove(x, p.part);
+        sw_store__part_drop(&p);
+        return err;
     }
-    return err;
+    return sw_store__part_name(&p, ret_why);
 }
 
 enum sw_err sw_store_journal_backup(struct sw_slice path, struct sw_slice to, const char **ret_why)

@@ -9,7 +9,7 @@
  *           56 u64 oldest segment   64 u64 bytes of the file 72 i64 made, unix s
  *           80 u32 mark             84 zeros                4092 u32 CRC-32C of bytes 0 .. 4091
  *   frame    0 u32 the segment's mark  4 u32 CRC-32C of bytes 8 .. end
- *            8 u32 bytes, head included  12 u32 count of records
+ *            8 u32 bytes, head included  12 u32 count of records (0: a mark, for bytes 24 .. 31)
  *           16 u64 sequence number  24 u64 the last frame that was known to be durable
  *   record   0 u32 bytes, padding included   4 u8 type   5 u8 kind   6 u8 flags (1: sealed)
  *            7 u8 bytes of subject   8 u16 of extra   10 u16 zero   12 u32 of value

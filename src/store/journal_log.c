@@ -193,6 +193,7 @@ static int segment_begin(struct journal_log *l, uint64_t first_seq, uint64_t byt
     sw_store__fd_close(&l->fd);
     l->fd = fd;
     l->segment_ns = now_ns;
+    l->said.durable = l->kept.durable = first_seq - 1; /* its header says so */
     l->at = JOURNAL_HEADER_BYTES + carry->len;
     l->flushed_at = l->at;
     l->durable_at = l->at;
@@ -353,6 +354,8 @@ int sw_journal__log_append(struct journal_log *l, const struct journal_piece *pi
     SW_ASSERT(bytes <= log_room(l));
     f.bytes = (uint32_t)bytes;
     f.seq = ++l->seq_last;
+    l->said.data = count > 0 ? f.seq : l->said.data;
+    l->said.durable = SW_MAX(l->said.durable, f.durable);
     crc = sw_journal__frame_crc(&f);
     head = buffer_add(l, NULL, JOURNAL_FRAME_HEAD);
     for (size_t i = 0; i < count; i++) {
@@ -374,6 +377,23 @@ int sw_journal__log_append(struct journal_log *l, const struct journal_piece *pi
     l->at += bytes;
     *ret_segment = log_number(l);
     return 0;
+}
+
+void sw_journal__log_mark(struct journal_log *l)
+{
+    uint32_t segment;
+
+    if (l->health != JOURNAL_WELL || l->seq_last != l->seq_good ||
+        SW_MIN(l->kept.data, l->seq_durable) <= l->kept.durable ||
+        log_room(l) < JOURNAL_FRAME_HEAD) {
+        return;
+    }
+    SW_ASSERT(l->iov_count == 0);
+    if (sw_journal__log_append(l, NULL, 0, &segment) != 0 || sw_journal__log_flush(l) != 0) {
+        sw_journal__log_fail(l); /* what it was to speak for stands all the same */
+        return;
+    }
+    log_keep(l);
 }
 
 int sw_journal__log_prepare(struct journal_log *l, uint64_t bytes, bool wait)
@@ -398,6 +418,7 @@ void sw_journal__log_fail(struct journal_log *l)
 {
     buffer_drop(l);
     l->seq_last = l->seq_good;
+    l->said = l->kept;
     if (l->health == JOURNAL_WELL && l->flushed_at == l->kept_at) {
         l->at = l->kept_at; /* nothing of it was written */
         return;
@@ -451,6 +472,10 @@ int sw_journal__log_repair(struct journal_log *l)
             return errno;
         }
         l->seq_durable = l->seq_good;
+    }
+    if (l->seq_durable < l->seq_good && !log_unsynced(l)) { /* marks: the next header says more */
+        l->seq_last = l->seq_good = l->seq_durable;
+        l->kept_at = l->durable_at;
     }
     first = SW_MIN(l->seq_durable, l->seq_good) + 1;
     error = carry_read(l, &carry);

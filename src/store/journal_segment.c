@@ -9,8 +9,10 @@
  * acknowledged as durable. But each frame tells which frame was known to be durable when it was
  * written. If a whole frame stands further behind and says that one was durable which cannot be
  * read, then it is no torn end but damage: SW_E_STORE_CORRUPT, with the place, and nothing is
- * changed. (Damage to the very last frames before a crash looks as a torn end does: no later frame
- * speaks for them. After an orderly close the last frame is END, and speaks for all.)
+ * changed. Behind what was synced stands a frame that says so, soon or at once (a mark: it has no
+ * records; sw_journal__log_mark). It is not synced itself: only where the machine died within the
+ * moment before it was written back, damage to the very last frames looks as a torn end does. After
+ * an orderly close the last frame is END, and speaks for all.
  */
 #include "store/journal_priv.h"
 
@@ -86,6 +88,7 @@ static void frames_walk(struct journal_loaded *ld, uint64_t limit)
             break;
         }
         ld->closed = false;
+        ld->any |= f.count == 0;
         for (uint32_t i = 0; i < f.count; i++, in += e.bytes) {
             if (!sw_journal__entry_read(ld->bytes + in, at + f.bytes - in, &e)) {
                 SW_UNREACHABLE(); /* frame_read read them all */

@@ -14,7 +14,7 @@
 #define SLOT_SHARE 32u /* bytes of slots a record, about: they are 3/8 to 3/4 full */
 /* Who finds a record reads its head and then its value. In a large table each line is a way to the
  * memory; asked for together they are one. */
-#define FOUND_LINES 6u
+#define FOUND_LINES 11u /* the head, and a value of half a KiB */
 
 /* ---- records --------------------------------------------------------------------------------- */
 

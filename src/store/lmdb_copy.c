@@ -73,22 +73,17 @@ enum sw_err sw_store_lmdb_backup(struct sw_slice path, struct sw_slice to, const
 {
     struct store_part p;
     struct backup_ask ask = {path, p.part};
-    char data[STORE_PATH_BYTES_MAX];
     enum sw_err err = sw_store__part_make(to, &p, ret_why);
 
     if (err != SW_OK) {
         return err;
     }
     err = sw_lmdb__in_child(backup_run, &ask, no_complaints, NULL, NULL, ret_why);
-    if (err == SW_OK) {
-        err = sw_store__part_name(&p, ret_why);
-    }
     if (err != SW_OK) {
-        sw_store__path_join(data, sw_slice_cstr(p.part), "data.mdb");
-        (void)unlink(data);
-        (void)rmdir(p.part);
+        sw_store__part_drop(&p);
+        return err;
     }
-    return err;
+    return sw_store__part_name(&p, ret_why);
 }
 
 /* ---- compact --------------------------------------------------------------------------------- */

@@ -12,6 +12,7 @@
 #include "store/lmdb_priv.h"
 
 #define DUE_LOOKED_MAX 64u
+#define DUE_LATE_MS    10000 /* due so long: is its value whole? Nobody takes it otherwise */
 
 static int collect_record(struct lmdb_store *s, MDB_txn *txn, int64_t at,
                           const struct sw_store_key *key, int64_t now)
@@ -139,19 +140,61 @@ static int sweep(struct lmdb_store *s, MDB_txn *txn, struct sw_slice entry_subje
     return rc;
 }
 
+/* Of what is due, what must not stand in front of the rest. */
+struct not_due {
+    int64_t at;
+    struct sw_store_key key;
+    bool cut; /* else the entry has no record that is due then, or none that can be read */
+};
+
+static int entry_judge(struct lmdb_store *s, MDB_txn *txn, int64_t now_ms, struct not_due *d,
+                       bool *ret_is)
+{
+    struct lmdb_found f;
+    size_t value_bytes_max = d->at < now_ms - DUE_LATE_MS ? SIZE_MAX : 0;
+    int rc = sw_lmdb__record_find(s, txn, &d->key, value_bytes_max, &f);
+
+    d->cut = false;
+    *ret_is = rc == MDB_CORRUPTED || (rc == 0 && (!f.there || f.record.due_unix_ms != d->at));
+    if (rc == 0 && !*ret_is && s->now.cutoffs > 0) {
+        rc = sw_lmdb__cut(s, txn, s->now.cutoffs, &f.record, &d->cut);
+        *ret_is = d->cut;
+    }
+    return rc == MDB_CORRUPTED ? 0 : rc;
+}
+
+static int not_due_clear(struct lmdb_store *s, MDB_txn *txn, const struct not_due *d)
+{
+    struct lmdb_found f;
+    struct sw_record r;
+    int rc;
+
+    if (!d->cut) {
+        s->now.due_moved = true;
+        return sw_lmdb__entry_del(txn, s->due, sw_lmdb__entry_at(d->at, &d->key));
+    }
+    rc = sw_lmdb__record_find(s, txn, &d->key, 0, &f);
+    if (rc != 0) {
+        return rc;
+    }
+    r = f.record;
+    r.due_unix_ms = 0;
+    return sw_lmdb__record_move(s, txn, &d->key, &f, &r);
+}
+
 /* States that were cut off are not due any more; otherwise they would stand in front of those that
- * are for SW_TOMBSTONE_S_MIN. */
+ * are for SW_TOMBSTONE_S_MIN. Nor are records that cannot be read (they are kept, for people to
+ * look at), and entries that mean nothing. */
 static int due_clear(struct lmdb_store *s, MDB_txn *txn, int64_t now_ms, bool *ret_wrote)
 {
-    struct sw_store_key dead[DUE_LOOKED_MAX];
-    struct lmdb_found f;
+    struct not_due list[DUE_LOOKED_MAX];
     MDB_cursor *cursor;
     MDB_val k, v;
     size_t count = 0;
     int64_t first = atomic_load_explicit(&s->base.next_due_unix_ms, memory_order_relaxed);
     int rc;
 
-    if (s->now.cutoffs == 0 || first == 0 || first > now_ms) {
+    if (first == 0 || first > now_ms) {
         return 0;
     }
     rc = mdb_cursor_open(txn, s->due, &cursor);
@@ -160,41 +203,35 @@ static int due_clear(struct lmdb_store *s, MDB_txn *txn, int64_t now_ms, bool *r
     }
     for (size_t i = 0; i < DUE_LOOKED_MAX && rc == 0; i++) {
         struct sw_slice none;
-        int64_t at = 0;
-        bool cut = false;
+        bool is = false;
 
         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT); /* the first time: the first */
-        if (rc == 0 && !sw_lmdb__entry_read(k, &at, &dead[count], &none)) {
-            rc = MDB_CORRUPTED;
+        if (rc == 0 && !sw_lmdb__entry_read(k, &list[count].at, &list[count].key, &none)) {
+            rc = mdb_cursor_del(cursor, 0); /* stays before the one behind it */
+            s->now.due_moved = *ret_wrote = true;
+            continue;
         }
-        if (rc != 0 || at > now_ms) {
+        if (rc != 0 || list[count].at > now_ms) {
             break;
         }
-        if (sw_lmdb__record_find(s, txn, &dead[count], 0, &f) == 0 && f.there) {
-            rc = sw_lmdb__cut(s, txn, s->now.cutoffs, &f.record, &cut);
-        }
-        count += cut;
+        rc = entry_judge(s, txn, now_ms, &list[count], &is);
+        count += is;
     }
     mdb_cursor_close(cursor);
     rc = rc == MDB_NOTFOUND ? 0 : rc;
     for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = sw_lmdb__record_find(s, txn, &dead[i], 0, &f);
-        if (rc == 0) {
-            struct sw_record r = f.record;
-
-            r.due_unix_ms = 0;
-            *ret_wrote = true;
-            rc = sw_lmdb__record_move(s, txn, &dead[i], &f, &r);
-        }
+        *ret_wrote = true;
+        rc = not_due_clear(s, txn, &list[i]);
     }
     return rc;
 }
 
 /* ---- the collector --------------------------------------------------------------------------- */
 
-/* The first entry of `expiry`. *ret_at 0: there is none. subject points into a page. */
+/* The first entry of `expiry`. *ret_at 0: there is none. subject points into a page. One that means
+ * nothing is taken out: behind it nothing would ever be collected. */
 static int entry_next(struct lmdb_store *s, MDB_txn *txn, int64_t *ret_at, struct sw_store_key *key,
-                      struct sw_slice *ret_subject)
+                      struct sw_slice *ret_subject, bool *ret_wrote)
 {
     MDB_cursor *cursor;
     MDB_val k, v;
@@ -205,9 +242,14 @@ static int entry_next(struct lmdb_store *s, MDB_txn *txn, int64_t *ret_at, struc
     if (rc != 0) {
         return rc;
     }
-    rc = mdb_cursor_get(cursor, &k, &v, MDB_FIRST);
-    if (rc == 0 && !sw_lmdb__entry_read(k, ret_at, key, ret_subject)) {
-        rc = MDB_CORRUPTED;
+    while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_FIRST)) == 0 &&
+           !sw_lmdb__entry_read(k, ret_at, key, ret_subject)) {
+        *ret_at = 0;
+        *ret_wrote = true;
+        rc = mdb_cursor_del(cursor, 0);
+        if (rc != 0) {
+            break;
+        }
     }
     mdb_cursor_close(cursor);
     return rc == MDB_NOTFOUND ? 0 : rc;
@@ -222,7 +264,7 @@ int sw_lmdb__collect(struct lmdb_store *s, MDB_txn *txn, size_t max, bool *ret_w
         struct sw_store_key key;
         struct sw_slice subject;
         int64_t at;
-        int rc = entry_next(s, txn, &at, &key, &subject);
+        int rc = entry_next(s, txn, &at, &key, &subject, ret_wrote);
 
         if (rc != 0 || at == 0 || at > now) {
             s->overdue = false;

@@ -35,10 +35,10 @@ int sw_lmdb__entry_first(MDB_txn *txn, MDB_dbi dbi, int64_t *ret_time)
         return rc;
     }
     *ret_time = 0;
-    rc = mdb_cursor_get(cursor, &k, &v, MDB_FIRST);
-    if (rc == 0 && !sw_lmdb__entry_read(k, ret_time, &key, &subject)) {
-        rc = MDB_CORRUPTED;
-    }
+    do { /* what cannot be read stands in nobody's way: the collector takes it out */
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    } while (rc == 0 && !sw_lmdb__entry_read(k, ret_time, &key, &subject));
+    *ret_time = rc == 0 ? *ret_time : 0;
     mdb_cursor_close(cursor);
     return rc == MDB_NOTFOUND ? 0 : rc;
 }

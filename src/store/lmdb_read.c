@@ -296,8 +296,8 @@ static enum sw_err due_by(struct lmdb_store *s, MDB_txn *txn, int64_t now_ms, si
         int64_t at;
 
         if (!sw_lmdb__entry_read(k, &at, &key, &none)) {
-            err = SW_E_STORE_CORRUPT;
-            break;
+            dead_max--; /* damaged: the collector takes it out */
+            continue;
         }
         if (at > now_ms) {
             break;

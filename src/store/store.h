@@ -295,7 +295,8 @@ SW_MUST enum sw_err sw_store_lmdb_check(struct sw_slice path, bool quick,
                                         struct sw_store_checked *ret_checked, const char **ret_why);
 /* A whole copy of what is committed now, in a folder that must not exist yet; while a gateway runs
  * too (a read transaction: the file grows by what is written meanwhile). Synced before it is named.
- * One that was killed leaves a folder `to`.part-XXXXXX. The file of keys is not in it. */
+ * One that was killed leaves a folder `to`.part-XXXXXX, which the next one to the same place
+ * removes. The file of keys is not in it. */
 SW_MUST enum sw_err sw_store_lmdb_backup(struct sw_slice path, struct sw_slice to,
                                          const char **ret_why);
 /* Writes the file anew without its free pages and without expired records, and puts it in the old

@@ -78,14 +78,21 @@ SW_MUST enum sw_err sw_store__folder_kind(struct sw_slice folder, int folder_fd,
 SW_MUST enum sw_err sw_store__lock_take(struct sw_slice folder, int folder_fd, int *ret_fd,
                                         const char **ret_why);
 
-/* A folder that is made under another name, and named when all in it is synced. */
+/* A folder that is made under another name ("to.part-XXXXXX"), and named when all in it is synced.
+ * Whoever makes one holds its lock, so that the next one knows which of those that lie there were
+ * killed. */
 struct store_part {
     char to[STORE_PATH_BYTES_MAX], part[STORE_PATH_BYTES_MAX];
+    int fd;
 };
-/* `to` must not exist; p->part was made (0700). */
+/* `to` must not exist; p->part was made (0700). Those that were killed on the way to `to` are
+ * removed. */
 SW_MUST enum sw_err sw_store__part_make(struct sw_slice to, struct store_part *p,
                                         const char **ret_why);
-SW_MUST enum sw_err sw_store__part_name(const struct store_part *p, const char **ret_why);
+/* Names it; or, when that cannot be done, removes it. */
+SW_MUST enum sw_err sw_store__part_name(struct store_part *p, const char **ret_why);
+/* It was not finished: removes it. */
+void sw_store__part_drop(struct store_part *p);
 
 /* ---- the rules ------------------------------------------------------------------------------- */
 

@@ -12,6 +12,7 @@ import uuid
 
 import pytest
 
+import harness
 from harness import Gateway, Origin, answer, request_bytes, wait_for
 
 
@@ -23,7 +24,7 @@ class App(Origin):
         super().__init__(self._act, path)
 
     def _act(self, asked, raw):
-        if asked.target == "/alarms" and asked.get("stateway-alarm"):
+        if asked.target.startswith("/alarms") and asked.get("stateway-alarm"):
             asked.at = time.monotonic()
             self.deliveries.append(asked)
             act = self.on_alarm.get(asked.get("stateway-key"))
@@ -513,6 +514,36 @@ def test_due_while_nothing_runs(gateway, app, tmp_path):
     assert room.heard == []
     gateway(settings)
     assert room.wait(1, 5).get("stateway-state") == '{"n":1}'
+
+
+def test_a_route_that_is_gone(gateway, app, tmp_path):
+    """Its alarms are nobody else's, least of all another app's; and they come when it is back in time."""
+    other = App()
+
+    def settings(*names):
+        return {"apps": {"a": {"servers": [app.address]}, "b": {"servers": [other.address]}},
+                "store": f"{harness.store_kind()}:{tmp_path}/state",
+                "routes": [{"path": f"/{name}/{{room}}", "app": name[0], "state": "session",
+                            "session": {"key": "path.room", "alarm": f"/alarms-{name}"}} for name in names]}
+    try:
+        g = gateway(settings("a", "b"))
+        room = Room(g, app, "/a")
+        assert room.set({"secret": 1}, "in=700;id=x").status == 200
+        g.stop()
+        g.check()
+        g = gateway(settings("a-other", "b"))
+        time.sleep(1.2)
+        assert not other.of(room.key) and not room.heard
+        assert "of a route that is gone" in g.log()
+        g.stop()
+        g.check()
+        gateway(settings("b", "a"))
+        heard = room.wait(1, 10)
+        assert (heard.target, heard.get("stateway-state")) == ("/alarms-a", '{"secret":1}')
+        assert heard.get("stateway-alarm").startswith("id=x;attempt=")
+        assert not other.of(room.key)
+    finally:
+        other.close()
 
 
 def test_gateway_killed_while_it_is_delivered(gateway, app):

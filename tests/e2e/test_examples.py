@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import BUILD, PYTHON, ROOT, free_port, wait_for
+from harness import BINARY, BUILD, PYTHON, REPORTS, ROOT, free_port, wait_for
 
 EXAMPLES = ROOT / "examples" / "counter"
 
@@ -58,3 +58,13 @@ def test_counts_survive_every_instance(gateway, which):
     g.kill_gateway()
     for who, cookies in enumerate(visitors):
         assert int(g.get("/", cookies=cookies).body) == counts[who] + 1
+
+
+@pytest.mark.parametrize("more", [[], ["--config", "stateway-reject.yaml", "--forgets"]])
+def test_nobody_is_charged_twice(tmp_path, more):
+    """The payment: authorized, captured, refunded by clients who never give up, while everything is killed."""
+    done = subprocess.run([PYTHON, ROOT / "examples" / "payment" / "storm.py", "--payments", "150", *more], cwd=tmp_path,
+                          env={**os.environ, "STATEWAY": str(BINARY)}, capture_output=True, text=True, timeout=300,
+                          check=False)
+    assert done.returncode == 0 and "wrong: 0" in done.stdout, done.stdout + done.stderr
+    assert not REPORTS.search(done.stdout + done.stderr)

@@ -788,6 +788,45 @@ def large_in_use(gateway):
     return None
 
 
+@pytest.mark.parametrize("second", ["set", "nothing", "staged"])
+def test_what_a_failed_attempt_staged_is_not_of_the_next(gateway, second):
+    """An instance stages half of its work and dies; another one gets the request. What the first had done, and still
+    does, counts for nothing: the state is what the second one says."""
+    refs, sides = [], []
+
+    def act(asked, raw):
+        if asked.method == "GET":
+            return answer(200, json.dumps({"state": asked.get("stateway-state")}))
+        if asked.method == "POST":
+            return answer(200, b"", [("Stateway-Set", '{"n":1}')])
+        side = Ref(asked)
+        refs.append(asked.get("stateway-ref"))
+        sides.append(side)
+        if len(refs) == 1:
+            assert side.put('{"half":1}').status == 204
+            raw.close()
+            return None
+        late = sides[0].put('{"late":1}')
+        assert late.status == 410, late
+        assert json.loads(side.get().body) == {"n": 1}
+        if second == "staged":
+            assert side.put('{"n":2}').status == 204
+        return answer(200, b"", [("Stateway-Set", '{"n":2}')] if second == "set" else [])
+
+    origins = [Origin(act) for _ in range(2)]
+    try:
+        g = gateway({"apps": {"a": {"servers": [o.address for o in origins]}}, "routes": [route()]})
+        path = f"/{uuid.uuid4().hex}/x"
+        assert g.post(path).status == 200
+        got = g.request("PUT", path, body=b"")
+        assert got.status == 200, got
+        assert len(refs) == 2 and refs[0] != refs[1]
+        assert json.loads(g.get(path).json()["state"]) == {"n": 1 if second == "nothing" else 2}
+    finally:
+        for origin in origins:
+            origin.close()
+
+
 def test_memory_is_bounded(gateway):
     """limits.large: beyond it 503, and nothing is left behind when they have gone."""
     origin = App()

@@ -1127,6 +1127,18 @@ def test_csrf(world, headers, allowed):
     assert Visitor(world, "/room/csrf").ask("POST", headers=headers).status == 200
 
 
+@pytest.mark.parametrize("method, early, status", [
+    ("POST", "1", 425), ("PUT", "1", 425), ("DELETE", "1", 425), ("GET", "1", 200), ("POST", "0", 200), ("POST", None, 200)])
+def test_early_data_is_no_write(world, method, early, status):
+    """A proxy tells that a request came before its handshake was over: anybody may have sent it again (RFC 8470)."""
+    visitor = Visitor(world)
+    visitor.set({"n": 1})
+    got = world.request(method, "/s", [("Early-Data", early)] if early else [], b"" if method != "GET" else None,
+                        cookies=dict(visitor.cookies))
+    assert got.status == status, got
+    assert (got.get("stateway-error") == "too-early") == (status == 425)
+
+
 def test_csrf_behind_a_proxy(world):
     visitor = Visitor(world)
     visitor.set({"n": 0})

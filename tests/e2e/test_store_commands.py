@@ -1,4 +1,5 @@
 """`stateway store stat|check|backup|compact`, beside a gateway that works and on files that are damaged."""
+import fcntl
 import os
 import random
 import re
@@ -128,6 +129,46 @@ def test_backup_beside_a_gateway_and_back(app, tmp_path, kind):
     # the copy is a store too
     with gateway(app, tmp_path, store=f"{kind}:{copy}") as g:
         assert Visitor(g, cookies=visitors[3].cookies).state()["n"] == 3
+
+
+@both
+def test_what_a_killed_backup_left_is_replaced(app, tmp_path, kind):
+    """It never bears the copy's name; the next backup to that place removes it, but not one that still runs."""
+    with gateway(app, tmp_path) as g:
+        fill(g, 10)
+    half, running = tmp_path / "copy.part-aB3dE6", tmp_path / "copy.part-000000"
+    others = [tmp_path / "copy.part-foreign", tmp_path / "copies.part-aB3dE6", tmp_path / "copy.part-mine12"]
+    name = "data.mdb" if kind == "lmdb" else "0000000000000001.journal"
+    for folder in (half, running, *others):
+        folder.mkdir()
+        (folder / name).write_bytes(b"half of it")
+    (others[2] / "notes.txt").write_text("of a human")
+    held = os.open(running, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        store("backup", tmp_path / "copy", "--store", at(tmp_path))
+    finally:
+        os.close(held)
+    assert not half.exists()
+    assert (running / name).exists()
+    assert all(folder.exists() for folder in others)
+    assert (others[2] / "notes.txt").exists()
+    out, _ = store("check", "--store", at(tmp_path, "copy"))
+    assert figures(out)["states"] == 10
+    # one that is killed at any moment, and then one that is not
+    for n in range(10):
+        p = subprocess.Popen([str(harness.BINARY), "store", "backup", str(tmp_path / "late"), "--store", at(tmp_path)],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(random.random() * 0.05)
+        p.kill()
+        p.wait()
+        if (tmp_path / "late").exists():
+            store("check", "--store", at(tmp_path, "late"))  # named, so whole
+            shutil.rmtree(tmp_path / "late")
+    harness.wait_for(lambda: not [q for q in harness.all_pids() if harness.alive(q) and b"store\0" in cmdline(q)
+                                  and str(tmp_path).encode() in cmdline(q)])
+    store("backup", tmp_path / "late", "--store", at(tmp_path))
+    assert not list(tmp_path.glob("late.part-*"))
 
 
 @both

@@ -153,6 +153,9 @@ static void principals(void **state)
     assert_true(who.ptr[0] == 'i' && who.ptr[31] == 'i');
     assert_int_equal(principal(&route, &r, false, SW_S("1.2.3.4"), &who), SW_E_IDEM_PRINCIPAL);
 
+    route.idempotency.principal = SW_IDEM_PRINCIPAL_SUBJECT; /* no token was verified */
+    assert_int_equal(principal(&route, &r, true, SW_S("1.2.3.4"), &who), SW_E_IDEM_PRINCIPAL);
+
     route.idempotency.principal = SW_IDEM_PRINCIPAL_ADDRESS;
     assert_int_equal(principal(&route, &r, true, SW_S("1.2.3.4"), &who), SW_OK);
     assert_true(sw_slice_eq(who, SW_S("1.2.3.4")));

@@ -647,6 +647,40 @@ static void fails_and_fails(void **state)
     }
 }
 
+/* A list that cannot be read (of a later version) is given up as a whole: due for ever, it would
+ * stand in front of all others. The state stays. */
+static void unreadable_is_given_up(void **state)
+{
+    struct world *w = *state;
+    struct sw_alarm any = {.id = SW_S("unreadable"), .due_unix_ms = 5000, .attempt = 5};
+    struct sw_store_key key = room_make(w, "Stateway-Set: {\"n\":1}\r\n"
+                                           "Stateway-Alarm: at=5000;id=a\r\n");
+    struct kept *k = kept_get(w, &key);
+    struct sw_write p = {
+        .kind = SW_WRITE_PUT,
+        .record = SW_RECORD_STATE,
+        .key = key,
+        .expect = SW_EXPECT_VERSION,
+        .version = k->record.version,
+        .expires_unix_s = k->record.expires_unix_s,
+        .absolute_unix_s = k->record.absolute_unix_s,
+        .due_unix_ms = 5000,
+        .extra = SW_S("\x7f of another format"),
+        .value = k->record.value,
+    };
+    struct visit v;
+
+    write_raw(w, p, sw_loop_now_unix_s(w->loop));
+    visit_deliver(w, &v, &key, &any);
+    assert_int_equal(failed(&v), SW_OK);
+    free(k);
+    k = kept_get(w, &key);
+    assert_int_equal(k->record.extra.len, 0);
+    assert_true(k->record.due_unix_ms == 0);
+    free(k);
+    state_is(w, NULL, "{\"n\":1}");
+}
+
 /* Somebody writes between the reading and the writing of a failure. */
 static void fails_in_a_crowd(void **state)
 {
@@ -778,6 +812,7 @@ int main(void)
         DUE_TEST(set_anew_meanwhile),
         DUE_TEST(taken_beside_a_write),
         DUE_TEST(fails_and_fails),
+        DUE_TEST(unreadable_is_given_up),
         DUE_TEST(fails_in_a_crowd),
         DUE_TEST(failure_that_fails),
         DUE_TEST(fails_early_or_late),

@@ -372,6 +372,74 @@ static void check_sees_indexes(void **state)
     world_fini(&w);
 }
 
+/* What cannot be read, in the indexes or behind them, stands in nobody's way: alarms behind it are
+ * told, what expired is collected, commits go on. It leaves the index, and its record is kept. */
+static void damage_in_front_of_the_queue(void **state)
+{
+    struct sw_store_options opt = {.sync = SW_SYNC_NO, .map_bytes_max = 64u << 20, .expire = true};
+    const struct sw_slice garbage[] = {SW_S("x"), SW_S("\0\0\0\0\0\0\0\1 too short"),
+                                       /* of no record, at a time long ago */
+                                       SW_S("\0\0\0\0\0\0\0\2 and a key of just 32 bytes, he ")};
+    int64_t now_ms = (int64_t)time(NULL) * 1000;
+    struct sw_store_stats stats;
+    struct sw_write p;
+    struct visited seen;
+    const char *why = "";
+    struct world w;
+    char *file;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(garbage[2].len, 40);
+    world_init(&w, &maker_lmdb, &opt);
+    for (uint64_t n = 0; n < 300; n++) { /* more than are passed over in one look */
+        p = put_of(n, SW_S("a unique value"));
+        p.due_unix_ms = (int64_t)n + 10;
+        assert_int_equal(write_one(&w, p, time(NULL), NULL), SW_OK);
+    }
+    p = put_of(5000, SW_S("good"));
+    p.due_unix_ms = now_ms - 1000;
+    assert_int_equal(write_one(&w, p, time(NULL), NULL), SW_OK);
+    p = put_of(5001, SW_S("over soon"));
+    p.expires_unix_s = time(NULL) + 1;
+    assert_int_equal(write_one(&w, p, time(NULL), NULL), SW_OK);
+    closed(&w);
+    for (size_t i = 0; i < SW_COUNTOF(garbage); i++) {
+        with_lmdb(&w, "due", false, &garbage[i]);
+        with_lmdb(&w, "expiry", false, &garbage[i]);
+    }
+    file = slurp(world_file(&w, "data.mdb"), &len);
+    for (size_t i = 0; i + 8 < len; i++) {
+        if (memcmp(file + i, "a unique", 8) == 0) {
+            file[i + 3] ^= 1;
+        }
+    }
+    spit(world_file(&w, "data.mdb"), file, len);
+    free(file);
+    if (w.maker->open(&w, &why) != SW_OK) {
+        fail_msg("%s", why);
+    }
+    for (size_t i = 0; i < 300 && sw_store_next_due_unix_ms(w.store) != now_ms - 1000; i++) {
+        nanosleep(&(struct timespec){0, 20000000}, NULL);
+        p = put_of(6000 + i, SW_S("more"));
+        p.due_unix_ms = now_ms + 1000000;
+        assert_int_equal(write_one(&w, p, time(NULL), NULL), SW_OK);
+    }
+    assert_true(sw_store_next_due_unix_ms(w.store) == now_ms - 1000);
+    visit_due(&w, now_ms, 99, &seen);
+    assert_int_equal(seen.count, 1);
+    for (size_t i = 0; i < 300; i++) {
+        sw_store_stats(w.store, &stats);
+        if (stats.expired > 0) {
+            break;
+        }
+        nanosleep(&(struct timespec){0, 20000000}, NULL);
+    }
+    assert_int_equal(stats.expired, 1);
+    assert_int_equal(load(&w, 7, NOW, NULL), SW_E_STORE_CORRUPT); /* for people to look at */
+    world_fini(&w);
+}
+
 /* ---- backup ---------------------------------------------------------------------------------- */
 
 static size_t names_in(const char *folder)
@@ -687,10 +755,15 @@ static void compact_killed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(check_counts),       cmocka_unit_test(check_sees_pages),
-        cmocka_unit_test(check_sees_indexes), cmocka_unit_test(backup_beside_commits),
-        cmocka_unit_test(backup_refusals),    cmocka_unit_test(compact_keeps),
-        cmocka_unit_test(compact_refusals),   cmocka_unit_test(compact_killed),
+        cmocka_unit_test(check_counts),
+        cmocka_unit_test(check_sees_pages),
+        cmocka_unit_test(check_sees_indexes),
+        cmocka_unit_test(backup_beside_commits),
+        cmocka_unit_test(damage_in_front_of_the_queue),
+        cmocka_unit_test(backup_refusals),
+        cmocka_unit_test(compact_keeps),
+        cmocka_unit_test(compact_refusals),
+        cmocka_unit_test(compact_killed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
